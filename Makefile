@@ -1,0 +1,99 @@
+# The one place where commands live: `make help` lists them. Python's side of it is lib/bipartition/pipeline.py.
+
+PROFILE ?= demo
+SEEDS ?=
+ROWS ?=
+DATASETS ?=
+PYTHON ?= python3
+TESTS ?= tests
+
+known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS VOC_ROOT DOGS_VS_CATS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
+given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+mistyped := $(filter-out $(known) MAKE% SHELL -%,$(given))
+ifneq ($(mistyped),)
+$(error unknown variable $(mistyped); the variables are $(known))
+endif
+
+# paths stay relative and scripts of .venv are run as modules, so that the folder's name may hold spaces
+RUN := .venv/bin/python
+PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" --datasets "$(DATASETS)"
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help env data train figures table report reproduce smoke test bench lab lock clean
+.SUFFIXES:
+
+help: ## this list
+	@echo 'Cut a picture in foreground and background, told only its name: a companion to Choi & Hong 2021.'
+	@echo
+	@echo 'make TARGET [VARIABLE=value ...]'
+	@awk -F ' ## ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'Variables'
+	@echo '  PROFILE    smoke, demo (default), laptop, paper: how large; or the path of a .yaml file'
+	@echo '  SEEDS      which seeds to train, as SEEDS="0 1 2"'
+	@echo '  ROWS       which experiments to train, as ROWS="chan_vese mumford_shah"'
+	@echo '  DATASETS   which data sets of the profile, as DATASETS=voc2012'
+	@echo '  PYTHON     the Python that makes .venv, as PYTHON=python3.12'
+	@echo '  VOC_ROOT, DOGS_VS_CATS_ROOT, RESNET18_WEIGHTS: data and weights that are on this disk already'
+	@echo '  BIPARTITION_DATA, BIPARTITION_RESULTS: other places for data/ and results/'
+	@echo
+	@echo 'Examples'
+	@echo '  make reproduce                        all six rows on cartoons, no download, no GPU'
+	@echo '  make reproduce PROFILE=smoke          the same in miniature: does everything run?'
+	@echo '  make reproduce PROFILE=laptop ROWS="casm chan_vese" SEEDS=0 VOC_ROOT=/data/VOCdevkit'
+
+env: $(READY) ## make .venv from requirements.lock (done by the others when it is missing)
+
+data: $(READY) ## decode the data sets of a profile
+	@$(PIPELINE) --steps data
+
+train: $(READY) ## train the rows of a profile; an interrupted run goes on where it stopped
+	@$(PIPELINE) --steps data,train
+
+figures: $(READY) ## draw Figures 4, 5 and 6 from the finished runs; trains nothing
+	@$(PIPELINE) --steps figures
+
+table: $(READY) ## Table 1 from the finished runs; trains nothing
+	@$(PIPELINE) --steps table
+
+report: $(READY) ## results/PROFILE/report.html from what is there
+	@$(PIPELINE) --steps report
+
+reproduce: $(READY) ## data, training, figures, table, report: whatever is missing or out of date
+	@$(PIPELINE)
+
+smoke: ## make reproduce PROFILE=smoke
+	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
+
+test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py for some
+	$(RUN) -m pytest $(TESTS)
+
+bench: $(READY) ## time of a training step against three bare passes of ResNet-18
+	$(RUN) benchmarks/step.py
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(RUN) -m jupyterlab notebooks
+
+lock: $(READY) ## choose all versions anew: writes requirements.lock
+	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .venv/pair.txt
+	@uv=$$(command -v uv || echo '$(RUN) -m uv'); $$uv pip compile pyproject.toml --constraint .venv/pair.txt --universal \
+		--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --output-file requirements.lock
+
+clean: ## remove results/PROFILE (not published ones, not the data)
+	@case "$(PROFILE)" in ''|published|*[!A-Za-z0-9_-]*) echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
+	@folder="$${BIPARTITION_RESULTS:-results}/$(PROFILE)"; rm -rf -- "$$folder" && echo "removed $$folder"
+
+# uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.
+$(READY): requirements.lock pyproject.toml
+	@echo 'making .venv from requirements.lock: a few minutes the first time'
+	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv || \
+		{ echo 'cannot make .venv with PYTHON=$(PYTHON); give a Python from 3.11 to 3.13' >&2; exit 1; }
+	@.venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo 'the Python of .venv is not 3.11 to 3.13: remove .venv and give one, as PYTHON=python3.12' >&2; exit 1; }
+	@if command -v uv > /dev/null; then install='uv pip install --quiet --python .venv/bin/python'; \
+	elif $(RUN) -m uv --version > /dev/null 2>&1 || $(RUN) -m pip install --quiet uv; then \
+		install='$(RUN) -m uv pip install --quiet --python .venv/bin/python'; \
+	else install='$(RUN) -m pip install --quiet'; fi; \
+	$$install --require-hashes -r requirements.lock && $$install --no-deps --no-build-isolation -e .
+	@touch $(READY)

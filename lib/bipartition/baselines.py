@@ -1,0 +1,129 @@
+"""What can be had without any training: the floor that a trained row has to rise above.
+
+Each function takes uint8 pictures (N, 3, S, S) and gives uint8 foreground masks (N, S, S), 0 or 255, as the runs
+store them. Methods that cut by intensity cannot know which half is the object; they call the smaller half the
+object.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from skimage.filters import threshold_otsu
+from skimage.segmentation import chan_vese
+
+__all__ = ["BASELINES", "ELLIPSE_AREA", "centred_ellipse", "classical_chan_vese", "everything_foreground", "grey",
+           "otsu", "smaller_region", "two_means"]
+
+ELLIPSE_AREA = 0.3
+"""Share of the picture inside `centred_ellipse`: declared once, fitted to nothing."""
+CHAN_VESE_STEPS = 60
+"""Limit for the classical level-set method, about 17 ms a picture at 64 x 64 and 0.1 s at 224 x 224."""
+LLOYD_STEPS = 20
+_LUMA = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
+_CHUNK_PIXELS = 2**22
+
+
+def everything_foreground(images: np.ndarray) -> np.ndarray:
+    """Call every pixel foreground: what a mask has to beat to say anything about position."""
+    return _stored(~_no_masks(images))
+
+
+def centred_ellipse(images: np.ndarray, area: float = ELLIPSE_AREA) -> np.ndarray:
+    """The same disc in the middle of every square picture, an ellipse in the photograph it was squeezed from.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, 3, S, S)
+    area : float in (0, pi / 4]
+        Share of the picture inside.
+    """
+    if not 0 < area <= np.pi / 4:
+        raise ValueError(f"area = {area}; an ellipse inside the picture covers more than 0 and at most pi / 4 of it")
+    count, height, width = _no_masks(images).shape
+    rows = (np.arange(height) + 0.5) / height - 0.5
+    columns = (np.arange(width) + 0.5) / width - 0.5
+    inside = rows[:, None] ** 2 + columns**2 <= area / np.pi
+    return np.repeat(_stored(inside)[None], count, axis=0)
+
+
+def otsu(images: np.ndarray) -> np.ndarray:
+    """Otsu's cut of the grey values; the smaller half is the object.  A picture of one grey value has no object."""
+    halves = _no_masks(images)
+    for half, image in zip(halves, images, strict=True):
+        picture = grey(image[None])[0]
+        if np.ptp(picture) > 0:
+            half[:] = picture > threshold_otsu(picture)
+    return _stored(smaller_region(halves))
+
+
+def two_means(images: np.ndarray) -> np.ndarray:
+    """Two clusters of colour by Lloyd's iteration; the smaller is the object.
+
+    Started from the pixels darker and brighter than the mean.  This is Chan-Vese without length and area: two
+    constants, each pixel to the nearer one.
+    """
+    halves = _no_masks(images)
+    count, height, width = halves.shape
+    step = max(1, _CHUNK_PIXELS // (height * width))
+    for start in range(0, count, step):
+        pixels = np.asarray(images[start:start + step], dtype=np.float32).reshape(-1, 3, height * width)
+        bright = np.einsum("c,ncp->np", _LUMA, pixels)
+        member = bright > bright.mean(axis=1, keepdims=True)
+        for _ in range(LLOYD_STEPS):
+            inside, outside = _means(pixels, member), _means(pixels, ~member)
+            direction = inside - outside
+            middle = ((inside + outside) * direction).sum(axis=1, keepdims=True) / 2
+            moved = np.einsum("nc,ncp->np", direction, pixels) > middle
+            if (moved == member).all():
+                break
+            member = moved
+        halves[start:start + step] = member.reshape(-1, height, width)
+    return _stored(smaller_region(halves))
+
+
+def classical_chan_vese(images: np.ndarray, steps: int = CHAN_VESE_STEPS) -> np.ndarray:
+    """Chan and Vese's level set on grey values (scikit-image, from a checkerboard); the smaller half is the object.
+
+    Slow: `steps` limits the iterations, see `CHAN_VESE_STEPS`.
+    """
+    halves = _no_masks(images)
+    for half, image in zip(halves, images, strict=True):
+        picture = grey(image[None])[0]
+        if np.ptp(picture) > 0:
+            half[:] = chan_vese(picture, mu=0.1, max_num_iter=steps)
+    return _stored(smaller_region(halves))
+
+
+BASELINES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "everything_foreground": ("Everything foreground", everything_foreground),
+    "centred_ellipse": (f"Centred ellipse, {ELLIPSE_AREA * 100:.0f} % of the picture", centred_ellipse),
+    "otsu": ("Otsu, smaller region", otsu),
+    "two_means": ("2-means in colour, smaller region", two_means),
+    "classical_chan_vese": ("Classical Chan-Vese, smaller region", classical_chan_vese),
+}
+"""Name -> (title, function), from the simplest to the slowest."""
+
+
+def grey(images: np.ndarray) -> np.ndarray:
+    """Luminance in [0, 1], shape (N, S, S), of uint8 pictures (N, 3, S, S)."""
+    return np.einsum("c,nchw->nhw", _LUMA, np.asarray(images, dtype=np.float32)) / 255
+
+
+def smaller_region(halves: np.ndarray) -> np.ndarray:
+    """Flip those boolean masks (N, S, S) that cover more than half of their picture."""
+    return halves ^ (halves.mean(axis=(1, 2)) > 0.5)[:, None, None]
+
+
+def _means(pixels: np.ndarray, member: np.ndarray) -> np.ndarray:
+    weight = member.astype(np.float32)
+    return np.einsum("ncp,np->nc", pixels, weight) / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+
+
+def _stored(masks: np.ndarray) -> np.ndarray:
+    return masks.astype(np.uint8) * np.uint8(255)
+
+
+def _no_masks(images: np.ndarray) -> np.ndarray:
+    if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8:
+        raise ValueError(f"pictures are {images.dtype} of shape {images.shape}; expected uint8 of shape (N, 3, S, S)")
+    return np.zeros((len(images), *images.shape[2:]), dtype=bool)

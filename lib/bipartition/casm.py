@@ -1,0 +1,169 @@
+"""The baseline of Table 1: classifier-agnostic saliency map extraction (CASM; Zolna, Geras & Cho 2020) with ResNet-18.
+
+A decoder proposes the object.  The picture with the object REMOVED is shown to a classifier; the decoder wants it puzzled, the
+classifier wants to recognise it all the same, and half of the time an older classifier is asked, so that the decoder has
+to remove everything that any classifier could use.  Here the mask is the OBJECT, unlike the paper's phi.
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Generator, Tensor, nn
+
+from bipartition.configuration import Configuration
+from bipartition.networks import Classifier, Partition
+
+__all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "hiding_loss"]
+
+SNAPSHOTS = 30
+SNAPSHOT_EVERY = 100
+GRADIENT_CLIP = 10.0
+WEIGHT_DECAY = 1e-4
+CHANNELS = 64
+
+
+class CasmDecoder(nn.Module):
+    """Five feature maps to an object mask on the first map's grid, then nearest neighbours up to the picture.
+
+    layer1-4 pass a 1 x 1 convolution to 64 channels, batch norm, ReLU and bilinear upsampling; the pooled stem joins as it
+    is; a 3 x 3 convolution and a sigmoid make the mask.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.BatchNorm2d(CHANNELS), nn.ReLU())
+            for channels in Classifier.CHANNELS[1:])
+        self.combine = nn.Conv2d(Classifier.CHANNELS[0] + 4 * CHANNELS, 1, 3, padding=1)
+
+    def forward(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Object mask of shape (N, 1, *size) in [0, 1]."""
+        first, *rest = features
+        grid = first.shape[2:]
+        maps = [F.interpolate(reduce(feature), size=grid, mode="bilinear", align_corners=False)
+                for reduce, feature in zip(self.reduce, rest, strict=True)]
+        x = self.combine(torch.cat([first, *maps], dim=1))
+        return F.interpolate(torch.sigmoid(x if x.dtype == torch.float64 else x.float()), size=size, mode="nearest")
+
+
+class CasmNetwork(nn.Module):
+    """The live classifier, the decoder and the older classifiers, all of which a resumed training needs."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.decoder = CasmDecoder()
+        self.snapshots = nn.ModuleList()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def segment(self, image: Tensor) -> Partition:
+        """The object mask turned into the paper's phi, and the scores of the whole picture."""
+        logits, features = self.classifier(image)
+        return Partition(1 - self.decoder(features, tuple(image.shape[2:])), None, logits)
+
+    def keep_snapshot(self) -> None:
+        """Remember the classifier as it is now; the oldest of 30 is forgotten."""
+        snapshot = copy.deepcopy(self.classifier).requires_grad_(False)
+        self.snapshots = nn.ModuleList([*self.snapshots, snapshot][-SNAPSHOTS:])
+
+    def load_state_dict(self, state: dict[str, Tensor], *args, **kwargs):
+        """Makes room for the snapshots that the state holds."""
+        held = {name.split(".")[1] for name in state if name.startswith("snapshots.")}
+        self.snapshots = nn.ModuleList(copy.deepcopy(self.classifier).requires_grad_(False) for _ in held)
+        return super().load_state_dict(state, *args, **kwargs)
+
+
+class CasmLearner:
+    """One step on a mini-batch: the decoder's, the classifier's on clean pictures, and its on removed ones."""
+
+    def __init__(self, network: CasmNetwork, configuration: Configuration, accelerator: Accelerator) -> None:
+        self.network, self.accelerator = network, accelerator
+        self.weight = configuration.casm_area
+        self.optimisers = {
+            "classifier": torch.optim.SGD(network.classifier.parameters(), lr=configuration.classifier_rate, momentum=0.9,
+                                          weight_decay=WEIGHT_DECAY),
+            "decoder": torch.optim.Adam(network.decoder.parameters(), lr=configuration.decoder_rate,
+                                        weight_decay=WEIGHT_DECAY),
+        }
+
+    def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """Update both players; returns the named parts, each the mean over the mini-batch."""
+        network = self.network
+        if int(network.steps) % SNAPSHOT_EVERY == 0:
+            network.keep_snapshot()
+        network.steps += 1
+        live = torch.rand((), generator=rng) < 0.5
+        older = network.snapshots[int(torch.randint(len(network.snapshots), (), generator=rng))]
+
+        with self.accelerator.autocast():
+            logits, features = network.classifier(image)
+            mask = network.decoder(tuple(feature.detach() for feature in features), tuple(image.shape[2:]))
+        clean = F.cross_entropy(logits.float(), labels)
+        self._update("classifier", clean)
+
+        normalised = network.classifier.normalise(image)
+        scorer = network.classifier if live else older
+        with _parameters_fixed(scorer), self.accelerator.autocast():
+            removed_logits = scorer.read((1 - mask) * normalised)[0].float()
+        right = logits.detach().argmax(dim=1) == labels
+        entropy, removed_area = hiding_loss(removed_logits, mask, labels, right)
+        self._update("decoder", entropy - self.weight * removed_area)
+
+        parts = {"clean": clean, "entropy": entropy, "reward": removed_area}
+        if live:
+            with self.accelerator.autocast():
+                again = network.classifier.read((1 - mask.detach()) * normalised)[0]
+            parts["removed"] = F.cross_entropy(again.float(), labels)
+            self._update("classifier", parts["removed"])
+        return parts | {"accuracy": right.float().mean()}
+
+    def _update(self, which: str, loss: Tensor) -> None:
+        optimiser = self.optimisers[which]
+        optimiser.zero_grad(set_to_none=True)
+        self.accelerator.backward(loss)
+        if which == "decoder":
+            self.accelerator.clip_grad_norm_(self.network.decoder.parameters(), GRADIENT_CLIP)
+        optimiser.step()
+
+
+def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """What the decoder minimises, ``first - lambda_r * second``.
+
+    Parameters
+    ----------
+    removed_logits : Tensor, shape (N, K)
+        Scores of the picture without the object.
+    mask : Tensor, shape (N, 1, H, W), in [0, 1]
+        1 where the object is.
+    labels : Tensor of int64, shape (N,)
+    right : Tensor of bool, shape (N,)
+        Whether the clean picture was classified right: only then is there something to hide.
+
+    Returns
+    -------
+    first : Tensor, shape ()
+        Mean negative entropy of the prediction, in nats, over the pictures that were right.
+    second : Tensor, shape ()
+        Mean of ``relu(wrong after removal - mask area)``: a wrong answer is worth the more, the less was removed.
+    """
+    log_p = F.log_softmax(removed_logits, dim=1)
+    negative_entropy = (log_p.exp() * log_p).sum(dim=1)
+    wrong = (removed_logits.argmax(dim=1) != labels) & right
+    return (negative_entropy * right).mean(), F.relu(wrong.float() - mask.mean(dim=(1, 2, 3))).mean()
+
+
+class _parameters_fixed:
+    """Within it, a network's parameters collect no gradient; what flows through it to its input does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    def __enter__(self) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *error: object) -> None:
+        for parameter in self.parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,168 @@
+"""The one configuration object: what a training run is made of, and the readings of the paper behind it.
+
+A value comes from four places, the later the stronger: the default here, the row (`bipartition.rows`), the profile
+(``profiles/*.yaml``) for all rows, the profile for one row.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+__all__ = ["Configuration", "readings_table"]
+
+
+def reading(default: Any, *, alternatives: tuple | str, why: str, where: str) -> Any:
+    """A field that the paper leaves open: default, the alternatives that the code knows, why, and the place in the paper."""
+    return field(default=default, metadata={"alternatives": alternatives, "why": why, "where": where})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that decides the result of one run.
+
+    Fields made with `reading` are open points of the paper; `readings_table` prints them.  The others are the size of the
+    experiment.  Two runs with equal configurations, data and weights give the same result on the CPU.
+
+    Raises
+    ------
+    ValueError
+        For a value outside its alternatives or its range; the message names field, value and what is allowed.
+    """
+
+    row: str
+    dataset: str
+    seed: int
+    size: int = 224
+    batch_size: int = 32
+    epochs: int = 20
+    autoencoder_width: int = 64
+
+    warmup_epochs: int = reading(
+        5, alternatives="0 = train everything from the first step", where="algorithms 1 and 2",
+        why="a classifier that knows nothing lets the area term push the foreground to nothing in the first epoch")
+    weights: str = reading(
+        "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
+        why="CASM, whose structure the paper exploits, starts from ImageNet")
+    alpha: float = reading(
+        1.0, alternatives="> 0", where="(6)",
+        why="never given, and missing from (19) and (22); scales energy and regularisers alike, as (6) is written")
+    lambda1: float = reading(
+        1.0, alternatives=">= 0", where="(7), (10), (15)",
+        why="weight of |1 - phi|, which punishes foreground; never given")
+    lambda2: float = reading(
+        1.0, alternatives=">= 0", where="(7), (10), (15)", why="weight of |grad phi|; never given")
+    lambda3: float = reading(
+        1.0, alternatives=">= 0", where="(10)", why="weight of |grad F|; 0 would let F = I explain any mask")
+    lambda4: float = reading(
+        1.0, alternatives=">= 0", where="(10)", why="weight of |grad B|; 0 would let B = I explain any mask")
+    background_probability: str = reading(
+        "softmax", alternatives=("softmax", "sigmoid"), where="(13)",
+        why="\"probabilities corresponding to each class\"; with a softmax the minimum is 0 only for two classes")
+    classifier_learns: str = reading(
+        "everything", alternatives=("everything", "foreground", "clean", "nothing"), where="(20), (23)",
+        why="(20) gives the classifier the gradient of L and of CE(o); foreground: all but the background loss (13), which "
+            "then reaches the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
+    batch_norm: str = reading(
+        "shared", alternatives=("shared", "separate", "frozen"), where="Figure 1 \"classifier A\"",
+        why="shared: three passes through one network in train mode; separate: only clean pictures move the running "
+            "statistics; frozen: running statistics normalise everything after the warm-up")
+    regularised: bool = reading(
+        True, alternatives=(True, False), where="(12), (15) and 4.2, Figure 4b",
+        why="\"only classification loss\" is described both as (12) alone and as (12) with (15)")
+    mask: str = reading(
+        "soft", alternatives=("soft", "straight_through"), where="3 \"binarized with 0 and 1\"",
+        why="soft in training, cut at 0.5 for evaluation and pictures")
+    initial_foreground: float = reading(
+        0.5, alternatives="in (0, 1)", where="not said",
+        why="share of foreground that the untrained decoder proposes, set by its bias")
+    optimiser: str = reading(
+        "sgd", alternatives=("sgd", "adam", "sgd+adam"), where="3.3 \"Stochastic Gradient Descent\"",
+        why="one SGD with momentum 0.9 for all; sgd+adam is CASM's pair (classifier SGD, decoders Adam)")
+    warmup_rate: float = reading(
+        0.01, alternatives="> 0", where="not said", why="rate of the warm-up")
+    classifier_rate: float = reading(
+        0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; falls to zero along half a cosine")
+    casm_area: float = reading(
+        1.0, alternatives=">= 0", where="the baseline of Table 1",
+        why="lambda_r of CASM: 10 at 1000 classes; the entropy it is weighed against grows with ln K")
+    decoder_rate: float = reading(
+        0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; the same schedule")
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            allowed = item.metadata.get("alternatives")
+            if isinstance(allowed, tuple) and value not in allowed:
+                raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+            if item.type is not bool and item.type in (int, float) and (
+                isinstance(value, bool) or not isinstance(value, (int, float))
+            ):
+                raise ValueError(f"{item.name} = {value!r}; it must be a number")
+        for name in ("size", "batch_size", "epochs", "autoencoder_width", "alpha", "warmup_rate", "classifier_rate",
+                     "decoder_rate"):
+            _require(self, name, getattr(self, name) > 0, "greater than 0")
+        for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4"):
+            _require(self, name, getattr(self, name) >= 0, "0 or greater")
+        _require(self, "size", self.size % 32 == 0, "a multiple of 32, the classifier's last stride")
+        _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
+
+    @classmethod
+    def build(cls, *sources: Mapping[str, Any]) -> "Configuration":
+        """Merge mappings, the later the stronger.
+
+        Raises
+        ------
+        ValueError
+            For a name that is no field, with the names that are.
+        """
+        merged: dict[str, Any] = {}
+        names = [item.name for item in dataclasses.fields(cls)]
+        for source in sources:
+            for name in source:
+                if name not in names:
+                    raise ValueError(f"{name!r} is no setting of a run; the settings are {', '.join(names)}")
+            merged |= source
+        return cls(**merged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
+    """What the paper leaves open and how it is read here.
+
+    Parameters
+    ----------
+    configuration : Configuration, optional
+        Adds a column ``here`` with the values of one run.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One line for each reading: name, default, alternatives, why, where in the paper.
+    """
+    lines = []
+    for item in dataclasses.fields(Configuration):
+        if not item.metadata:
+            continue
+        allowed = item.metadata["alternatives"]
+        line = {
+            "reading": item.name,
+            "default": item.default,
+            "alternatives": allowed if isinstance(allowed, str) else ", ".join(map(str, allowed)),
+            "why": item.metadata["why"],
+            "where in the paper": item.metadata["where"],
+        }
+        if configuration is not None:
+            line["here"] = getattr(configuration, item.name)
+        lines.append(line)
+    return pd.DataFrame(lines).set_index("reading")
+
+
+def _require(configuration: Configuration, name: str, holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} = {getattr(configuration, name)!r}; it must be {what}")

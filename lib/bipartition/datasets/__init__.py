@@ -1,0 +1,106 @@
+"""The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
+
+import hashlib
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bipartition.datasets.photographs import Item
+
+__all__ = ["NAMES", "Cartoons", "DataSet", "Item", "open_dataset"]
+
+NAMES = ("cartoons", "voc2012", "dogs-vs-cats")
+
+
+class DataSet(Protocol):
+    """What `bipartition.datasets.prepare` needs to know of a data set."""
+
+    name: str
+    classes: tuple[str, ...]
+    has_truth: bool
+    left_out: dict[str, int]
+
+    def items(self) -> list[Item]:
+        """Training pictures first; the same list every time."""
+
+    def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image, uint8 (size, size, 3); mask, uint8 (size, size) of 0, class index + 1, 255, or None without truth."""
+
+    def stamp(self) -> str:
+        """Changes whenever `items` or `read` would give something else; found without reading any picture."""
+
+
+def open_dataset(name: str, *, train: int | None = None, val: int | None = None) -> DataSet:
+    """Find a data set.
+
+    Parameters
+    ----------
+    name : str
+        One of `NAMES`.
+    train, val : int, optional
+        Use at most so many pictures of a split, evenly from all classes; for ``cartoons`` the number that is drawn.
+
+    Returns
+    -------
+    DataSet
+
+    Raises
+    ------
+    ValueError
+        For an unknown name or a limit below 1.
+    FileNotFoundError
+        If VOC_ROOT or DOGS_VS_CATS_ROOT does not hold what it should.
+    """
+    for option, value in (("train", train), ("val", val)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{option} = {value!r} pictures of {name}; give a whole number from 1, or nothing for all")
+    if name == "cartoons":
+        return Cartoons(**{key: value for key, value in (("train", train), ("val", val)) if value is not None})
+    if name == "voc2012":
+        from bipartition.datasets.voc2012 import VOC2012
+        return VOC2012(train=train, val=val)
+    if name == "dogs-vs-cats":
+        from bipartition.datasets.dogs_vs_cats import DogsVsCats
+        return DogsVsCats(train=train, val=val)
+    raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
+
+
+class Cartoons:
+    """Pictures drawn by `bipartition.datasets.cartoons`, with exact masks, wherever this library is installed.
+
+    Parameters
+    ----------
+    train, val : int
+        How many of each; the splits are drawn from two seeds, so a longer one begins like a shorter one.
+    """
+
+    name = "cartoons"
+    has_truth = True
+    SEEDS = {"train": 1, "val": 2}
+
+    def __init__(self, train: int = 2400, val: int = 600) -> None:
+        from bipartition.datasets import cartoons
+        self._draw = cartoons.draw
+        self.classes = tuple(cartoons.CLASSES)
+        self.left_out: dict[str, int] = {}
+        self._counts = {"train": train, "val": val}
+
+    def items(self) -> list[Item]:
+        """All ids with their classes, which take turns: ``index % 6``."""
+        return [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)
+                for split, count in self._counts.items() for index in range(count)]
+
+    def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw one."""
+        image, mask, label = self._draw(self.SEEDS[item.split], int(item.id.rsplit("-", 1)[1]), size)
+        if label != item.label:
+            raise ValueError(f"{item.id} was drawn as class {label} instead of {item.label}")
+        return image, (mask * (label + 1)).astype(np.uint8)
+
+    def stamp(self) -> str:
+        """Digest of the code that draws: a changed drawing is prepared anew."""
+        digest = hashlib.sha256(repr(self._counts).encode())
+        for module in ("cartoons.py", "silhouettes.py"):
+            digest.update(Path(__file__).with_name(module).read_bytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,152 @@
+"""What the readers of photographs share: an item, a balanced choice of items, decoding, and a stamp of the files."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+__all__ = ["VOID", "Item", "limited", "read_mask", "read_photograph", "stamp_of_files"]
+
+VOID = 255
+"""Mask value of pixels whose class is undecided."""
+
+CHOICE_SEED = 2296
+"""Seed of the order in which a limit takes photographs; fixed, so that a smaller choice is part of a larger one."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a data set: its name, the index of its class, and the split it belongs to."""
+
+    id: str
+    label: int
+    split: str
+
+
+def limited(items: Iterable[Item], *, train: int | None, val: int | None) -> list[Item]:
+    """At most `train` and `val` items, evenly from all classes as far as they reach; None means all.
+
+    Each class is put in a seeded order of its own, and the classes take turns until the limit is reached.  The order of
+    `items` decides nothing but the order of the result.
+
+    Parameters
+    ----------
+    items : iterable of Item
+        Both splits.
+    train, val : int or None
+        Upper limits.
+
+    Returns
+    -------
+    list of Item
+        Training items first, in the order given.
+    """
+    items = list(items)
+    chosen = []
+    for split, limit in (("train", train), ("val", val)):
+        members = [item for item in items if item.split == split]
+        if limit is not None and limit < len(members):
+            turns = []
+            for label in sorted({item.label for item in members}):
+                ids = sorted(item.id for item in members if item.label == label)
+                order = np.random.default_rng([CHOICE_SEED, label]).permutation(len(ids))
+                turns += [(turn, label, ids[place]) for turn, place in enumerate(order)]
+            kept = {name for _, _, name in sorted(turns)[:limit]}
+            members = [item for item in members if item.id in kept]
+        chosen += members
+    return chosen
+
+
+def read_photograph(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode a photograph of any kind and squash it to a square.
+
+    The camera's orientation (EXIF) is applied; palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on
+    white.
+
+    Parameters
+    ----------
+    path : Path
+        Any format that Pillow reads.
+    size : int
+        Height and width of the result.
+
+    Returns
+    -------
+    image : ndarray of uint8, shape (size, size, 3)
+    original : tuple of int
+        Width and height of the file, oriented.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is no such file, or it cannot be decoded to its end.
+    """
+    with Image.open(path) as image:
+        image.load()
+        image = _rgb(ImageOps.exif_transpose(image))
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), image.size
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int]) -> np.ndarray:
+    """Read the class codes of a mask, a PNG whose palette is only for looking at it, squashed with nearest neighbours.
+
+    Parameters
+    ----------
+    path : Path
+        PNG of mode P or L: 0 background, 1..`classes` class index + 1, 255 void.
+    size : int
+        Height and width of the result.
+    classes : int
+        Highest code allowed besides void.
+    expected : tuple of int
+        Width and height of its photograph.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size)
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, holds colours instead of codes, an unknown code, or has another size than its photograph.
+    """
+    with Image.open(path) as image:
+        image.load()
+        if image.mode not in ("P", "L", "1"):
+            raise ValueError(f"mask {path} is {image.mode}; it must be a PNG whose palette indices are classes")
+        if image.size != expected:
+            raise ValueError(f"mask {path} is {image.width} x {image.height} and its photograph {expected[0]} x "
+                             f"{expected[1]} pixels; they must be equal")
+        codes = np.asarray(image).astype(np.uint8)
+        unknown = set(np.unique(codes).tolist()) - set(range(classes + 1)) - {VOID}
+        if unknown:
+            raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are 0 to {classes} and {VOID}")
+        return np.asarray(Image.fromarray(codes).resize((size, size), Image.Resampling.NEAREST))
+
+
+def stamp_of_files(items: Sequence[Item], files: Callable[[Item], Iterable[Path]]) -> str:
+    """Digest of ids, labels, splits and file sizes: changes with the source, wherever it lies; reads no photograph."""
+    digest = hashlib.sha256()
+    for item in items:
+        sizes = [_size(path) for path in files(item)]
+        digest.update(f"{item.id}\0{item.label}\0{item.split}\0{sizes}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1  # preparation names what is missing, together with what is unreadable

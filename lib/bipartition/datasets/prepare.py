@@ -1,0 +1,279 @@
+"""Decode every picture of a data set once into memory-mapped arrays, so that training decodes none."""
+
+import contextlib
+import csv
+import errno
+import hashlib
+import io
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bipartition import runs
+from bipartition.datasets import DataSet, Item, open_dataset
+from bipartition.datasets.folders import alone, completed
+
+__all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
+
+PREPARE_VERSION = 1
+"""Raised by hand when decoding or the files change: what older code prepared is then made again."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, memory-mapped read-only.
+
+    Attributes
+    ----------
+    images : memmap of uint8, shape (N, 3, S, S)
+    labels : ndarray of int64, shape (N,)
+        Index into `Prepared.classes`.
+    truth_codes : ndarray of int64, shape (N,)
+        Code of the picture's class in `masks`: its index in `Prepared.all_classes`, plus 1.
+    masks : memmap of uint8, shape (N, S, S), or None without truth
+        0 background, 1.. index in `Prepared.all_classes` plus 1, 255 void.
+    ids : list of str
+    """
+
+    images: np.memmap
+    labels: np.ndarray
+    truth_codes: np.ndarray
+    masks: np.memmap | None
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared data set on disk.
+
+    Attributes
+    ----------
+    name : str
+    classes : tuple of str
+        The classes that occur in training, in the data set's order.
+    all_classes : tuple of str
+        Every class of the data set.
+    size : int
+        Height and width in pixels.
+    checksum : str
+        SHA-256 over images, masks and index: equal where the pixels are equal.
+    folder : Path
+    left_out : dict of str to int
+        Why pictures of the source are not here, and how many.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    all_classes: tuple[str, ...]
+    size: int
+    checksum: str
+    folder: Path
+    left_out: dict[str, int]
+
+    def split(self, name: str) -> Split:
+        """The ``train`` or the ``val`` split."""
+        if name not in ("train", "val"):
+            raise ValueError(f"there is no split {name!r}; the splits are train, val")
+        with open(self.folder / "index.csv", newline="", encoding="utf-8") as stream:
+            lines = list(csv.DictReader(stream))
+        places = [place for place, line in enumerate(lines) if line["split"] == name]
+        part = slice(places[0], places[-1] + 1)
+        labels = [line["label"] for line in lines[part]]
+        masks = self.folder / "masks.npy"
+        return Split(
+            images=np.load(self.folder / "images.npy", mmap_mode="r")[part],
+            labels=np.array([self.classes.index(label) for label in labels], np.int64),
+            truth_codes=np.array([self.all_classes.index(label) + 1 for label in labels], np.int64),
+            masks=np.load(masks, mmap_mode="r")[part] if masks.exists() else None,
+            ids=[line["id"] for line in lines[part]])
+
+
+def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prepared:
+    """Open a prepared data set; decode it first if it is not there or its source has changed.
+
+    Parameters
+    ----------
+    name : str
+        A data set of `bipartition.datasets.NAMES`.
+    size : int
+        Height and width to squash pictures to.
+    options : dict, optional
+        Options of `open_dataset`.
+
+    Returns
+    -------
+    Prepared
+        In ``data/prepared/<name>-<size>-<key>/``; the key is made of the options and the source, not of its place.
+
+    Raises
+    ------
+    ValueError
+        For a wrong name, size or option, an empty split, or pictures that are missing or unreadable (in one message).
+    OSError
+        If the folder cannot be written or the disk is too small; nothing half-written stays.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"size = {size!r}; it must be a whole number of pixels")
+    dataset = open_dataset(name, **(options or {}))
+    made_by = {"name": name, "size": size, "options": options or {}, "version": PREPARE_VERSION,
+               "source": dataset.stamp()}
+    folder = runs.prepared_root() / f"{name}-{size}-{runs.fingerprint(made_by)}"
+    try:
+        if (prepared := _open(folder)) is not None:
+            return prepared
+        items, left_out = _usable(dataset)
+        with alone(folder):
+            return _open(folder) or _make(dataset, items, left_out, size, folder, made_by)
+    except OSError as error:
+        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
+                   else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
+        raise OSError(error.errno, f"cannot write {folder}: {error.strerror or error}; {way_out}") from error
+
+
+def _open(folder: Path) -> Prepared | None:
+    """What lies in `folder`, or None if it is not all there."""
+    if not (about := runs.read_json(folder / "prepared.json")):
+        return None
+    for name, length in about["files"].items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != length:
+            return None
+    return Prepared(about["name"], tuple(about["classes"]), tuple(about["all_classes"]), about["size"],
+                    about["checksum"], folder, about["left_out"])
+
+
+def _usable(dataset: DataSet) -> tuple[list[Item], dict[str, int]]:
+    """The items whose class occurs in training; both splits must have some."""
+    items, left_out = dataset.items(), dict(dataset.left_out)
+    trained = {item.label for item in items if item.split == "train"}
+    usable = [item for split in ("train", "val") for item in items if item.split == split and item.label in trained]
+    if len(usable) < len(items):
+        left_out["val: class without a training picture"] = len(items) - len(usable)
+    for split in ("train", "val"):
+        if not any(item.split == split for item in usable):
+            reasons = ", ".join(f"{count} ({why})" for why, count in left_out.items()) or "none"
+            raise ValueError(f"{dataset.name} has no usable picture in its split {split!r}; left out: {reasons}; "
+                             "check the lists of the data set")
+    return usable, left_out
+
+
+def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: int, folder: Path,
+          made_by: dict[str, Any]) -> Prepared:
+    _check_space(folder, len(items) * size * size * (4 if dataset.has_truth else 3))
+    print(f"{dataset.name}: preparing {len(items)} pictures at {size} x {size} in {folder}", flush=True)
+    started = time.perf_counter()
+    with completed(folder) as partial:
+        _decode(dataset, items, size, partial)
+        runs.write_text(partial / "index.csv", _index(items, dataset.classes))
+        trained = {item.label for item in items}
+        names = sorted(path.name for path in partial.iterdir())
+        runs.write_json(partial / "prepared.json", {
+            "name": dataset.name,
+            "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
+            "all_classes": list(dataset.classes),
+            "size": size,
+            "checksum": _checksum([partial / name for name in names]),
+            "files": {name: (partial / name).stat().st_size for name in names},
+            "left_out": left_out,
+            "made_by": made_by,
+        })
+    print(f"{dataset.name}: prepared in {time.perf_counter() - started:.1f} s", flush=True)
+    return _open(folder)
+
+
+def _check_space(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if needed * 1.02 + 2**20 > free:
+        raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
+
+
+def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> None:
+    """Write ``images.npy`` and ``masks.npy``, picture by picture, with a thread for each core.
+
+    Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
+    count as memory of this process.
+    """
+    with contextlib.ExitStack() as stack:
+        images = stack.enter_context(_ArrayFile(folder / "images.npy", (len(items), 3, size, size)))
+        masks = None
+        if dataset.has_truth:
+            masks = stack.enter_context(_ArrayFile(folder / "masks.npy", (len(items), size, size)))
+
+        def work(place: int) -> str | None:
+            try:
+                image, mask = dataset.read(items[place], size)
+            except Exception as error:  # whatever a decoder raises on a broken file
+                return f"{items[place].id}: {_reason(error)}"
+            images.write(place, image.transpose(2, 0, 1))
+            if masks is not None:
+                masks.write(place, mask)
+            return None
+
+        pool = ThreadPoolExecutor(_cores())
+        try:
+            bad = [reason for reason in pool.map(work, range(len(items))) if reason]
+        finally:
+            pool.shutdown(cancel_futures=True)
+    if bad:
+        more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
+        raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
+                         + "\n  ".join(bad[:10]) + more
+                         + "\nreplace these files, or take them out of the lists of the data set")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no file {error.filename}"
+    return f"{error or type(error).__name__}"
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _ArrayFile:
+    """A ``.npy`` file of uint8 whose entries along the first axis are written in any order, from any thread."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
+        self._stream = open(path, "wb", buffering=0)
+        self._stream.write(header.getvalue())
+        self._shape = shape
+
+    def write(self, place: int, entry: np.ndarray) -> None:
+        if entry.shape != self._shape[1:] or entry.dtype != np.uint8:
+            raise ValueError(f"entry {place} has shape {entry.shape} of {entry.dtype}, not {self._shape[1:]} of uint8")
+        data, offset = memoryview(entry.tobytes()), self._start + place * self._step
+        while data:
+            written = os.pwrite(self._stream.fileno(), data, offset)
+            data, offset = data[written:], offset + written
+
+    def __enter__(self) -> "_ArrayFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._stream:
+            os.fsync(self._stream.fileno())
+
+
+def _index(items: list[Item], classes: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "label", "split"])
+    writer.writerows([item.id, classes[item.label], item.split] for item in items)
+    return text.getvalue()
+
+
+def _checksum(paths: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as stream:
+            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

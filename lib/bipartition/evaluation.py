@@ -1,0 +1,268 @@
+"""Masks against the truth: how much of the object was found, how well its contour was met, and how sure that number is.
+
+Section 4.3 reports "mean intersection of union for each image-level class label": here the IoU of the foreground of
+one picture, then the mean over the pictures of a class.  A pixel is foreground where ``1 - phi >= 0.5``; void
+pixels of the truth (255) count neither for nor against.  The contour has a measure of its own, boundary IoU [1]_:
+the IoU of the two inner rims, 2 % of the diagonal wide.  Void lies on the contour, so leaving it out would leave
+out the contour: each void pixel takes the nearest labelled value first, and the true contour runs through the
+middle of the void ring.
+
+References
+----------
+.. [1] Cheng, Girshick, Dollar, Berg, Kirillov: Boundary IoU, CVPR 2021.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+__all__ = ["CUT", "VOID", "Interval", "boundary_iou", "evaluate", "fill_void", "foreground_overlap", "interval",
+           "object_truth", "paired_difference", "rim", "rim_width"]
+
+CUT = 128
+"""Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""
+VOID = 255
+"""Code of undecided pixels in a truth mask."""
+GREY = (26, 229)
+"""Stored values in ``0.1 < phi < 0.9``: neither foreground nor background by any clear margin."""
+RIM_SHARE = 0.02
+RESAMPLES = 2000
+COVERAGE = 0.95
+_CHUNK_PIXELS = 2**22
+
+
+class Interval(NamedTuple):
+    """A mean with the ends of its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *, truth: str = "any") -> dict[str, Any]:
+    """All numbers of one finished run, ready for JSON.
+
+    Parameters
+    ----------
+    foreground_masks : ndarray of uint8, shape (N, S, S)
+        ``round(255 * (1 - phi))``, in the order of `split`.
+    split : Split
+        With ``ids``, ``labels`` (N,), ``masks`` (N, S, S) or None, and ``truth_codes`` (N,).
+    classes : sequence of str
+        Names that ``split.labels`` points into.
+    truth : {"any", "own"}
+        Object in the truth: every object pixel, or those of the picture's own class (others are background then).
+
+    Returns
+    -------
+    dict
+        ``mean_iou``, ``mean_pooled_iou``, ``mean_boundary_iou`` (means over classes), ``area``, ``grey`` (means
+        over pictures), ``classes`` (name -> n, iou, pooled_iou, boundary_iou) and ``per_image`` (a list of dicts).
+        What needs a truth is None where there is none.  ``n`` counts the pictures behind ``iou``: a picture without
+        any object pixel at this size is left out.
+
+    Raises
+    ------
+    ValueError
+        If the masks are no uint8, or not as many or as large as the pictures.
+    """
+    foreground_masks = np.asanyarray(foreground_masks)
+    count = len(split.labels)
+    if foreground_masks.dtype != np.uint8 or foreground_masks.ndim != 3 or len(foreground_masks) != count:
+        raise ValueError(f"masks are {foreground_masks.dtype} of shape {foreground_masks.shape}; "
+                         f"expected uint8 of shape ({count}, S, S), one for each picture")
+    if split.masks is not None and split.masks.shape != foreground_masks.shape:
+        raise ValueError(f"masks have shape {foreground_masks.shape}, the truth {split.masks.shape}")
+
+    names = ("iou", "intersection", "union", "boundary_iou", "area", "grey")
+    numbers = {name: np.full(count, np.nan) for name in names}
+    step = max(1, _CHUNK_PIXELS // max(1, foreground_masks[0].size)) if count else 1
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        masks = np.asarray(foreground_masks[part])
+        numbers["area"][part] = masks.mean(axis=(1, 2)) / 255
+        numbers["grey"][part] = ((masks >= GREY[0]) & (masks <= GREY[1])).mean(axis=(1, 2))
+        if split.masks is None:
+            continue
+        is_object, is_void = object_truth(split.masks[part], split.truth_codes[part], truth=truth)
+        is_foreground = masks >= CUT
+        overlap, union = foreground_overlap(is_foreground, is_object, is_void)
+        scored = is_object.any(axis=(1, 2))
+        numbers["intersection"][part], numbers["union"][part] = overlap, union
+        numbers["iou"][part] = np.where(scored, overlap / np.maximum(union, 1), np.nan)
+        rims = boundary_iou(is_foreground, fill_void(is_object, is_void))
+        numbers["boundary_iou"][part] = np.where(scored, rims, np.nan)
+    return _summary(numbers, split, classes)
+
+
+def object_truth(masks: np.ndarray, codes: np.ndarray, *, truth: str = "any") -> tuple[np.ndarray, np.ndarray]:
+    """Truth masks (N, S, S) with class codes as two boolean stacks: object, and void.
+
+    Raises
+    ------
+    ValueError
+        For a reading other than "any" or "own".
+    """
+    masks = np.asarray(masks)
+    is_void = masks == VOID
+    if truth == "any":
+        return (masks > 0) & ~is_void, is_void
+    if truth == "own":
+        return masks == np.asarray(codes)[:, None, None], is_void
+    raise ValueError(f"truth = {truth!r}; it must be 'any' or 'own'")
+
+
+def foreground_overlap(foreground: np.ndarray, objects: np.ndarray, void: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels in intersection and union of boolean stacks (N, S, S), void left out: two integer arrays (N,)."""
+    overlap = (foreground & objects & ~void).sum(axis=(1, 2))
+    union = ((foreground | objects) & ~void).sum(axis=(1, 2))
+    return overlap, union
+
+
+def boundary_iou(foreground: np.ndarray, objects: np.ndarray, width: int | None = None) -> np.ndarray:
+    """IoU of the inner rims of two boolean stacks (N, S, S); NaN where both are empty.
+
+    Parameters
+    ----------
+    foreground, objects : ndarray of bool, shape (N, S, S)
+        `objects` with its void already filled, see `fill_void`.
+    width : int, optional
+        Of the rim in pixels; by default 2 % of the diagonal, at least 1.
+    """
+    width = rim_width(foreground.shape[1:]) if width is None else width
+    ours, theirs = rim(foreground, width), rim(objects, width)
+    union = (ours | theirs).sum(axis=(1, 2))
+    return np.where(union > 0, (ours & theirs).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan)
+
+
+def rim(masks: np.ndarray, width: int) -> np.ndarray:
+    """Pixels of a mask within `width` steps (8-neighbours) of its outside; beyond the picture is outside."""
+    size = 2 * width + 1
+    eroded = masks.astype(np.uint8)
+    for axis in (1, 2):
+        eroded = ndimage.minimum_filter1d(eroded, size, axis=axis, mode="constant", cval=0)
+    return masks & (eroded == 0)
+
+
+def rim_width(shape: Sequence[int]) -> int:
+    """Two per cent of the diagonal in whole pixels, at least one: 2 at 64 x 64, 6 at 224 x 224."""
+    return max(1, round(RIM_SHARE * float(np.hypot(*shape))))
+
+
+def fill_void(objects: np.ndarray, void: np.ndarray) -> np.ndarray:
+    """Give every void pixel the value of the nearest labelled pixel: object or not.
+
+    A picture that is all void stays without object.
+    """
+    filled = objects.copy()
+    for index in np.flatnonzero(void.any(axis=(1, 2))):
+        if void[index].all():
+            continue
+        rows, columns = ndimage.distance_transform_edt(void[index], return_distances=False, return_indices=True)
+        filled[index] = objects[index][rows, columns]
+    return filled
+
+
+def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """Mean over seeds and pictures with its 95 % percentile bootstrap interval.
+
+    Parameters
+    ----------
+    values : array_like, shape (seeds, pictures) or (pictures,)
+        One number for each picture of each seed, all seeds on the same pictures; NaN (no truth) is left out, and
+        must then be NaN in every seed.
+    groups : sequence of length pictures, optional
+        Class of each picture: the mean is then the mean over classes of the class means, and pictures are drawn
+        within their class.
+    resamples, seed : int
+        Number of draws; seed of the drawing, fixed so that the same numbers give the same interval.
+
+    Returns
+    -------
+    Interval
+        All NaN if there is no number.
+
+    Notes
+    -----
+    Pictures and seeds are drawn with replacement and independently of each other, the same pictures for every seed.
+    With one seed the interval speaks of the pictures only.  Two or three seeds say little about the spread over seeds,
+    and the interval is then rather too narrow.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    groups = np.zeros(values.shape[1], dtype=int) if groups is None else np.asarray(groups)
+    if groups.shape != (values.shape[1],):
+        raise ValueError(f"{len(groups)} groups for {values.shape[1]} pictures")
+    known = ~np.isnan(values)
+    if (known.any(axis=0) != known.all(axis=0)).any():
+        raise ValueError("a picture has a number in one seed and none in another; were all seeds evaluated alike?")
+    values, groups = values[:, known.all(axis=0)], groups[known.all(axis=0)]
+    if values.size == 0:
+        return Interval(np.nan, np.nan, np.nan)
+
+    random = np.random.default_rng(seed)
+    seeds = len(values)
+    seed_weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    means, draws = [], np.zeros(resamples)
+    names = list(dict.fromkeys(groups.tolist()))
+    for name in names:
+        of_group = values[:, groups == name]
+        pictures = of_group.shape[1]
+        weights = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples) / pictures
+        draws += ((weights @ of_group.T) * seed_weights).sum(axis=1) / len(names)
+        means.append(of_group.mean())
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(float(np.mean(means)), float(low), float(high))
+
+
+def paired_difference(first: Any, second: Any, groups: Sequence | None = None, **options: int) -> Interval:
+    """By how much `first` beats `second` on the same pictures and seeds: `interval` of the differences.
+
+    Much sharper than two separate intervals, because a hard picture is hard for both.
+
+    Raises
+    ------
+    ValueError
+        If the two are not of one shape.
+    """
+    first, second = (np.atleast_2d(np.asarray(values, dtype=float)) for values in (first, second))
+    if first.shape != second.shape:
+        raise ValueError(f"not the same seeds and pictures: shapes {first.shape} and {second.shape}")
+    return interval(first - second, groups, **options)
+
+
+def _summary(numbers: dict[str, np.ndarray], split: Any, classes: Sequence[str]) -> dict[str, Any]:
+    labels = np.asarray(split.labels)
+    by_class = {}
+    for index, name in enumerate(classes):
+        mine = labels == index
+        scored = mine & ~np.isnan(numbers["iou"]) if split.masks is not None else mine
+        if not mine.any():
+            continue
+        union = numbers["union"][scored].sum()
+        by_class[name] = {
+            "n": int(scored.sum()),
+            "iou": _mean(numbers["iou"][scored]),
+            "pooled_iou": _plain(numbers["intersection"][scored].sum() / union if union > 0 else np.nan),
+            "boundary_iou": _mean(numbers["boundary_iou"][scored]),
+        }
+    means = {f"mean_{key}": _mean([line[key] for line in by_class.values() if line[key] is not None])
+             for key in ("iou", "pooled_iou", "boundary_iou")}
+    columns = {key: [_plain(value) for value in column] for key, column in numbers.items()}
+    per_image = [
+        {"id": identifier, "class": classes[label]} | {key: column[index] for key, column in columns.items()}
+        for index, (identifier, label) in enumerate(zip(split.ids, labels, strict=True))
+    ]
+    return means | {"area": _mean(numbers["area"]), "grey": _mean(numbers["grey"]), "classes": by_class,
+                    "per_image": per_image}
+
+
+def _mean(values: Any) -> float | None:
+    values = np.asarray(values, dtype=float)
+    return _plain(values.mean()) if values.size else None
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

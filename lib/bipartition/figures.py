@@ -1,0 +1,283 @@
+"""Figures 4, 5 and 6 of the paper, learning curves and contact sheets: masks in, figures out, nothing trained.
+
+All look comes from `STYLE`.  Figures are made without pyplot, so nothing is left open; in a notebook, ``%matplotlib
+inline`` shows them.  Equal masks give equal PNG bytes.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bipartition import runs
+from bipartition.evaluation import CUT, VOID
+from bipartition.rows import ROWS
+
+__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",
+           "learning_curves", "save"]
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+"""Okabe and Ito's palette, told apart by colour-blind readers."""
+STYLE = {
+    "font.family": "DejaVu Sans", "font.size": 8, "mathtext.fontset": "dejavusans", "text.color": "black",
+    "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+    "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2, "axes.prop_cycle": cycler(color=COLOURS), "axes.facecolor": "white",
+    "figure.dpi": 110, "figure.facecolor": "white", "savefig.facecolor": "white", "pdf.fonttype": 42,
+    "image.cmap": "gray", "image.interpolation": "nearest",
+}
+WIDTH = 7.2
+"""Inches: the text width of a page."""
+GAP = 0.03
+FIGURE4_ROWS = tuple(sorted((name for name, row in ROWS.items() if row.letter), key=lambda name: ROWS[name].letter))
+"""Columns (a) to (f) of Figure 4."""
+PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
+TRUTH = "truth"
+NOT_TRAINED = "not trained"
+_NO_LOSS = ("epoch", "seconds", "loss", "accuracy")
+
+
+def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
+    """Positions of `count` pictures drawn by `seed`, taking the classes in turn; all pictures if there are fewer."""
+    random = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    queues = [random.permutation(np.flatnonzero(labels == label)) for label in random.permutation(np.unique(labels))]
+    turns = [(turn, place, picture) for place, queue in enumerate(queues) for turn, picture in enumerate(queue)]
+    return np.array([picture for _, _, picture in sorted(turns)[:count]], dtype=int)
+
+
+def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int], *,
+            titles: Mapping[str, str] | None = None, soft: bool = False) -> Figure:
+    """The six experiments side by side: for each picture the rows I, 1 - phi, (1 - phi) I and phi I.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, 3, S, S)
+    masks : mapping of row name to ndarray of uint8, shape (N, S, S), or None
+        ``round(255 (1 - phi))``; a row that is missing or None gets labelled empty panels.
+    indices : sequence of int
+        Pictures to show, one set below the other; see `choose`.
+    titles : mapping, optional
+        Column heads by row name; by default those of `bipartition.rows.ROWS`.
+    soft : bool
+        Show the mask as it is, not cut at 0.5.
+    """
+    titles = {name: row.title for name, row in ROWS.items()} | dict(titles or {})
+    sides = (PICTURE, MASK, FOREGROUND, BACKGROUND)
+    figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, row_gap=0.08, left=0.26,
+                           top=0.4)
+    for column, name in enumerate(FIGURE4_ROWS):
+        for place, index in enumerate(indices):
+            shown = _quartet(images[index], _one(masks.get(name), index), soft=soft)
+            for axes, array in zip(panels[4 * place:4 * place + 4, column], shown, strict=True):
+                _show(axes, array)
+        head = textwrap.wrap(f"({ROWS[name].letter}) {titles[name]}", 18, break_on_hyphens=False)
+        _head(panels[0, column], "\n".join(head))
+    for axes, side in zip(panels[:, 0], sides * len(indices), strict=True):
+        axes.set_ylabel(side, labelpad=3)
+    return figure
+
+
+def figure5(images: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *, soft: bool = False) -> Figure:
+    """One experiment on many pictures, two groups side by side: I, 1 - phi, (1 - phi) I and phi I as columns."""
+    lines = [_quartet(images[index], _one(masks, index), soft=soft) for index in indices]
+    return _two_groups(lines, (PICTURE, MASK, FOREGROUND, BACKGROUND))
+
+
+def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *,
+            soft: bool = False) -> Figure:
+    """As `figure5`, with the truth in the second column: object white, undecided pixels grey."""
+    lines = []
+    for index in indices:
+        picture, *rest = _quartet(images[index], _one(masks, index), soft=soft)
+        lines.append([picture, _truth(truth[index]), *rest])
+    return _two_groups(lines, (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND))
+
+
+def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence[str], *, columns: int = 8) -> Figure:
+    """Pictures with their names above and, if there is one, their truth below."""
+    columns = min(columns, len(images))
+    high = 1 if masks is None else 2
+    lines = -(-len(images) // columns)
+    figure, panels = _grid(rows=high * lines, columns=columns, every_row=high, row_gap=0.22)
+    for place in range(lines * columns):
+        line, column = divmod(place, columns)
+        group = panels[high * line:high * line + high, column]
+        if place >= len(images):
+            for axes in group:
+                axes.set_axis_off()
+            continue
+        _show(group[0], np.moveaxis(images[place], 0, -1))
+        _head(group[0], labels[place])
+        if masks is not None:
+            _show(group[1], _truth(masks[place]))
+    return figure
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss with its parts, and what was watched on validation pictures, over the epochs of each run.
+
+    Parameters
+    ----------
+    histories : mapping of title to DataFrame
+        ``history.csv`` of each run: columns ``val_*`` (and ``accuracy``) go to the right, other numbers to the left.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.35 + 1.75 * len(histories)), layout="constrained")
+        panels = figure.subplots(len(histories), 2, squeeze=False, sharex="row")
+        for (losses, shares), (title, history) in zip(panels, histories.items(), strict=True):
+            numbers = list(history.select_dtypes("number"))
+            watched = [name for name in numbers if name.startswith("val_") or name == "accuracy"]
+            parts = [name for name in numbers if name not in (*watched, *_NO_LOSS)]
+            _curves(losses, history, [*parts, *(name for name in ["loss"] if name in numbers)])
+            _curves(shares, history, watched)
+            losses.set(title=title, ylabel="training loss and parts")
+            shares.set(title="validation pictures", ylim=(-0.02, 1.02), ylabel="share")
+        for axes in panels[-1]:
+            axes.set_xlabel("epoch")
+    return figure
+
+
+def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None = None, row: str = "mumford_shah",
+            soft: bool = False, note: str = "") -> str:
+    """Text under a figure that needs no other text.
+
+    Parameters
+    ----------
+    name : {"figure4", "figure5", "figure6"}
+    dataset, size : str, int
+        Data set and side of its pictures in pixels.
+    choice : str
+        How the pictures were chosen, as "drawn by seed 0, the classes in turn".
+    seed : int, optional
+        Of the runs that are shown.
+    row : str
+        The experiment of Figures 5 and 6.
+    soft : bool
+        As given to the figure.
+    note : str
+        What else is special, as a narrower network.
+    """
+    run = "" if seed is None else f" Run with seed {seed}."
+    cut = "as the network gives it, white = foreground" if soft else "white = foreground, cut at 0.5"
+    letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
+    parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
+    pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
+    texts = {
+        "figure4": f"Figure 4. Six ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
+                   f"the mask 1 − φ ({cut}), {parts}.",
+        "figure5": f"Figure 5. {ROWS[row].title}. Columns of each group: the picture I, the mask 1 − φ ({cut}), "
+                   f"{parts}.",
+        "figure6": f"Figure 6. {ROWS[row].title} against the truth. Columns of each group: the picture I, "
+                   f"the truth (object white, undecided grey), the mask 1 − φ ({cut}), {parts}.",
+    }
+    if name not in texts:
+        raise ValueError(f"no caption for {name!r}; there are {', '.join(texts)}")
+    return " ".join(f"{texts[name]} {pictures}{run} {note}".split())
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write ``<path>.pdf`` and ``<path>.png`` (200 dpi), each whole or not at all; returns the PNG's path.
+
+    Neither holds a date or a version, so that the same figure gives the same bytes.
+    """
+    path = Path(path)
+    nameless = {".pdf": {"CreationDate": None, "Producer": None, "Creator": None}, ".png": {"Software": None}}
+    with mpl.rc_context(STYLE):
+        for suffix, metadata in nameless.items():
+            target = path.with_name(path.name + suffix)
+            with runs.place(target) as temporary:
+                figure.savefig(temporary, dpi=200, metadata=metadata)
+    return target
+
+
+def _one(masks: np.ndarray | None, index: int) -> np.ndarray | None:
+    return None if masks is None else np.asarray(masks[index])
+
+
+def _quartet(image: np.ndarray, mask: np.ndarray | None, *, soft: bool) -> list[np.ndarray | None]:
+    """I, 1 - phi, (1 - phi) I and phi I as arrays to show; None where there is no mask."""
+    picture = np.moveaxis(np.asarray(image), 0, -1)
+    if mask is None:
+        return [picture, None, None, None]
+    foreground = mask / 255 if soft else (mask >= CUT).astype(float)
+    weight = foreground[..., None]
+    return [picture, foreground, weight * picture / 255, (1 - weight) * picture / 255]
+
+
+def _truth(mask: np.ndarray) -> np.ndarray:
+    return np.where(mask == VOID, 0.5, (mask > 0).astype(float))
+
+
+def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str]) -> Figure:
+    """Examples in two columns of groups, read line by line; the last place stays blank if their number is odd."""
+    width, groups = len(heads), min(2, len(lines))
+    high = -(-len(lines) // 2)
+    figure, panels = _grid(rows=high, columns=groups * width, every_column=width)
+    for place in range(high * groups):
+        line, group = divmod(place, groups)
+        part = panels[line, group * width:(group + 1) * width]
+        for position, axes in enumerate(part):
+            if place < len(lines):
+                _show(axes, lines[place][position])
+            else:
+                axes.set_axis_off()
+    for axes, head in zip(panels[0], heads * groups, strict=True):
+        _head(axes, head)
+    return figure
+
+
+def _grid(*, rows: int, columns: int, every_row: int = 1, every_column: int = 1, row_gap: float = GAP,
+          left: float = 0.02, top: float = 0.22) -> tuple[Figure, np.ndarray]:
+    """Square panels of one size in groups of so many rows and columns; margins and gaps between groups in inches."""
+    column_gap = 4 * GAP if every_column > 1 else GAP
+    column_gaps = [column_gap if (place + 1) % every_column == 0 else GAP for place in range(columns - 1)]
+    row_gaps = [row_gap if (place + 1) % every_row == 0 else GAP for place in range(rows - 1)]
+    side = (WIDTH - left - 0.02 - sum(column_gaps)) / columns
+    height = top + rows * side + sum(row_gaps) + 0.02
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, height))
+        panels = np.empty((rows, columns), dtype=object)
+        for row in range(rows):
+            for column in range(columns):
+                x = left + column * side + sum(column_gaps[:column])
+                y = height - top - (row + 1) * side - sum(row_gaps[:row])
+                box = (x / WIDTH, y / height, side / WIDTH, side / height)
+                axes = figure.add_axes(box, xticks=[], yticks=[])
+                axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
+                panels[row, column] = axes
+    return figure, panels
+
+
+def _show(axes: Axes, array: np.ndarray | None) -> None:
+    with mpl.rc_context(STYLE):
+        if array is None:
+            axes.set_facecolor("0.95")
+            centre = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+            axes.text(0.5, 0.5, NOT_TRAINED, color="0.35", fontsize=6.5, **centre)
+        else:
+            axes.imshow(array, vmin=0, vmax=1, aspect="auto")
+
+
+def _head(axes: Axes, text: str) -> None:
+    with mpl.rc_context(STYLE):
+        axes.set_title(text, pad=3, linespacing=1.05)
+
+
+def _curves(axes: Axes, history: pd.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        known = history[history[name].notna()]
+        look = {"loss": {"color": "black", "linewidth": 2}, "accuracy": {"linestyle": "--"}}.get(name, {})
+        label = name.removeprefix("val_").replace("_", " ").replace("iou", "IoU")
+        label = "accuracy (training)" if name == "accuracy" else label
+        axes.plot(known["epoch"], known[name], marker="o", markersize=2.5, label=label, **look)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if names:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,0 +1,166 @@
+"""One row's networks, optimisers and training step: updates (20) and (23), which the loop in `training` repeats."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Generator, Tensor, nn
+
+from bipartition.casm import CasmLearner, CasmNetwork
+from bipartition.configuration import Configuration
+from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition
+from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
+from bipartition.rows import ROWS, WARM_UP, Row
+
+__all__ = ["Learner", "PartitionLearner", "build_learner", "objective_parts", "objective_weights"]
+
+MOMENTUM = 0.9
+WEIGHT_DECAY = 1e-4
+
+
+class Learner(Protocol):
+    """What the loop asks of a row.  ``network.segment(image)`` answers at test time (Figure 3)."""
+
+    network: nn.Module
+    optimisers: Mapping[str, torch.optim.Optimizer]
+
+    def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """Learn from a mini-batch; returns named scalars for the history, still on the device."""
+        ...
+
+
+def build_learner(configuration: Configuration, classes: int, weights: str, accelerator: Accelerator) -> Learner:
+    """The learner of a row, its networks freshly initialised from the global generator.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    classes : int
+        K.
+    weights : str
+        For the classifier: "none", "imagenet" or a file, see `bipartition.networks.Classifier`.
+    accelerator : accelerate.Accelerator
+        Device, precision and backward pass.
+    """
+    classifier = Classifier(classes, weights)
+    if configuration.row == WARM_UP:
+        return ClassifierLearner(classifier, configuration, accelerator)
+    row = ROWS[configuration.row]
+    if row.network == "casm":
+        return CasmLearner(CasmNetwork(classifier), configuration, accelerator)
+    if row.network == "autoencoder":
+        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width,
+                              weights=configuration.weights)
+    else:
+        network = BiPartitionNetwork(
+            classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,
+            batch_norm=configuration.batch_norm, classifier_learns=configuration.classifier_learns,
+            mask=configuration.mask)
+    return PartitionLearner(network, row, configuration, accelerator)
+
+
+class ClassifierLearner:
+    """The warm-up: ``CE(o)`` on whole pictures."""
+
+    def __init__(self, network: Classifier, configuration: Configuration, accelerator: Accelerator) -> None:
+        self.network, self.accelerator = network, accelerator
+        self.optimisers = {"classifier": torch.optim.SGD(
+            network.parameters(), lr=configuration.classifier_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)}
+
+    def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """One step of stochastic gradient descent."""
+        with self.accelerator.autocast():
+            logits = self.network(image)[0]
+        loss = F.cross_entropy(logits.float(), labels)
+        _descend(self.optimisers, loss, self.accelerator)
+        return {"loss": loss, "accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+
+
+class PartitionLearner:
+    """Algorithms 1 and 2, their loss without the energy (Figure 4b), and the energy without the classifier (4c, 4d).
+
+    The rows differ in nothing but the network and the parts of the objective.
+    """
+
+    def __init__(self, network: BiPartitionNetwork | AutoEncoder, row: Row, configuration: Configuration,
+                 accelerator: Accelerator) -> None:
+        self.network, self.row, self.configuration, self.accelerator = network, row, configuration, accelerator
+        self.weights = objective_weights(configuration)
+        classifier = list(network.classifier.parameters()) if hasattr(network, "classifier") else []
+        known = {id(parameter) for parameter in classifier}
+        decoders = [parameter for parameter in network.parameters() if id(parameter) not in known]
+        self.optimisers = _optimisers(configuration, [p for p in classifier if p.requires_grad], decoders)
+
+    def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """Update (20) or (23).
+
+        The classifier's ``L + CE(o)`` and the decoders' ``L`` are one backward pass: CE(o) does not depend on the decoders.
+        """
+        with self.accelerator.autocast():
+            partition = self.network(image)
+        parts = objective_parts(image, partition, labels, self.row, self.configuration)
+        loss = weighted_sum(parts, self.weights)
+        shown = {"loss": loss} | {name: part.mean() for name, part in parts.items()}
+        if partition.image_logits is not None:
+            clean = F.cross_entropy(partition.image_logits.float(), labels)
+            loss = loss + clean
+            shown |= {"clean": clean, "accuracy": (partition.image_logits.argmax(dim=1) == labels).float().mean()}
+        _descend(self.optimisers, loss, self.accelerator)
+        return shown
+
+
+def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Row,
+                    configuration: Configuration) -> dict[str, Tensor]:
+    """Parts of L of (19) or (22) for what the network had to say, each of shape (N,).
+
+    Without an energy the regularisers (15) remain, unless ``configuration.regularised`` is False; without a classifier
+    there is no S.
+    """
+    phi = partition.background_mask
+    if row.energy is not None:
+        parts = segmentation_objective(image, phi, partition.matrices)
+    else:
+        parts = regularisation(phi) if configuration.regularised else {}
+    if partition.foreground_logits is not None:
+        parts |= classification_objective(partition.foreground_logits, partition.background_logits, labels,
+                                          configuration.background_probability)
+    return parts
+
+
+def objective_weights(configuration: Configuration) -> dict[str, float]:
+    """Weight of every named part in (6): alpha scales the energy and its regularisers, S weighs 1."""
+    alpha = configuration.alpha
+    return {
+        "fidelity": alpha,
+        "area": alpha * configuration.lambda1,
+        "variation": alpha * configuration.lambda2,
+        "variation_foreground": alpha * configuration.lambda3,
+        "variation_background": alpha * configuration.lambda4,
+        "foreground": 1.0,
+        "background": 1.0,
+    }
+
+
+def _optimisers(configuration: Configuration, classifier: list[nn.Parameter],
+                decoders: list[nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
+    rates = {"classifier": configuration.classifier_rate, "decoders": configuration.decoder_rate}
+    kinds = {"sgd": ("sgd", "sgd"), "adam": ("adam", "adam"), "sgd+adam": ("sgd", "adam")}[configuration.optimiser]
+    optimisers: dict[str, torch.optim.Optimizer] = {}
+    for (name, rate), kind, parameters in zip(rates.items(), kinds, (classifier, decoders), strict=True):
+        if not parameters:
+            continue
+        if kind == "sgd":
+            optimisers[name] = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+        else:
+            optimisers[name] = torch.optim.Adam(parameters, lr=rate)
+    return optimisers
+
+
+def _descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accelerator: Accelerator) -> None:
+    for optimiser in optimisers.values():
+        optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    for optimiser in optimisers.values():
+        optimiser.step()

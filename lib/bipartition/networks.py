@@ -1,0 +1,341 @@
+"""The networks: classifier A and its feature maps, the decoders, Figures 1 and 2, and the auto-encoder of section 4.2."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torchvision.models import ResNet18_Weights, resnet18, vgg16
+
+__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "fused_decoders"]
+
+# What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
+# own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+DECODER_CHANNELS = 64
+
+
+class Partition(NamedTuple):
+    """What the networks of Figures 1 to 3 say of a batch of N pictures; what a network does not have is None.
+
+    Attributes
+    ----------
+    background_mask : Tensor, shape (N, 1, H, W), in [0, 1]
+        The paper's phi.
+    matrices : (F, B), each of shape (N, 3, H, W), in [0, 1]
+        The smooth pictures of Figure 2.
+    image_logits, foreground_logits, background_logits : Tensor, shape (N, K)
+        Scores o, f, b of the picture I, of ``(1 - phi) I`` and of ``phi I``.
+    """
+
+    background_mask: Tensor
+    matrices: tuple[Tensor, Tensor] | None = None
+    image_logits: Tensor | None = None
+    foreground_logits: Tensor | None = None
+    background_logits: Tensor | None = None
+
+
+class Classifier(nn.Module):
+    """ResNet-18 that also hands out its feature maps: "classifier A" of Figures 1 and 2.
+
+    Parameters
+    ----------
+    classes : int
+        K, the number of classes; the last layer is new unless K is 1000.
+    weights : {"none", "imagenet"} or path
+        Start from scratch, from torchvision's IMAGENET1K_V1 (downloaded once), or from a file with a ResNet-18 state dict.
+
+    Raises
+    ------
+    ValueError
+        If a weights file is no ResNet-18 state dict; says what is missing, unexpected or of another shape.
+    """
+
+    CHANNELS = (64, 64, 128, 256, 512)
+    """Channels of the five feature maps: after the stem's pooling and after layer1-4, at strides 4, 4, 8, 16, 32."""
+
+    def __init__(self, classes: int, weights: str | Path = "none") -> None:
+        super().__init__()
+        self.body = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
+        if weights not in ("none", "imagenet"):
+            self.body.load_state_dict(_read_weights(Path(weights), self.body))
+        if classes != self.body.fc.out_features:
+            self.body.fc = nn.Linear(self.body.fc.in_features, classes)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Scores and feature maps, eq. (16): ``o, l <- C(I)``.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 3, H, W), in [0, 1]
+
+        Returns
+        -------
+        logits : Tensor, shape (N, K)
+        features : tuple of five Tensors, shapes (N, CHANNELS[i], H/4 ... H/32, W/4 ... W/32)
+        """
+        return self.read(self.normalise(image))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """From [0, 1] to what torchvision's ImageNet weights were trained on."""
+        return (image - self.mean) / self.deviation
+
+    def read(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The same as calling the classifier, for a picture that is normalised already."""
+        body = self.body
+        x = body.maxpool(body.relu(body.bn1(body.conv1(x))))
+        features = [x]
+        for layer in (body.layer1, body.layer2, body.layer3, body.layer4):
+            x = layer(x)
+            features.append(x)
+        return body.fc(body.avgpool(x).flatten(1)), tuple(features)
+
+
+class Decoder(nn.Module):
+    """From the classifier's feature maps to a mask or a matrix, section 4.1; eq. (17).
+
+    Each feature map is brought to the first one's size and to 64 channels (1 x 1 convolution, ReLU), all are
+    concatenated, convolved once (3 x 3), brought to the picture's size and put through a sigmoid.  The 1 x 1 convolution is
+    done before the bilinear upsampling: both are linear and the bilinear weights sum to 1, so they commute, at a fifth
+    of the operations.
+
+    Parameters
+    ----------
+    outputs : int
+        1 for the mask phi, 3 for F and B.
+    initial : float in (0, 1)
+        What the untrained decoder answers everywhere, on average: sets the last layer's bias.
+    """
+
+    def __init__(self, outputs: int, initial: float = 0.5) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList(nn.Conv2d(channels, DECODER_CHANNELS, 1) for channels in Classifier.CHANNELS)
+        self.combine = nn.Conv2d(len(Classifier.CHANNELS) * DECODER_CHANNELS, outputs, 3, padding=1)
+        nn.init.constant_(self.combine.bias, math.log(initial / (1 - initial)))
+
+    def forward(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
+        """Map of shape (N, outputs, *size) in [0, 1], in float32 or better also under autocast."""
+        return fused_decoders([self], features, size)[0]
+
+
+def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: tuple[int, int]) -> list[Tensor]:
+    """Several decoders on the same feature maps, sharing one 1 x 1 convolution and one upsampling a map.
+
+    Parameters
+    ----------
+    decoders : list of D decoders
+    features : tuple of Tensor
+        As `Classifier` hands them out.
+    size : (H, W)
+        Of the picture.
+
+    Returns
+    -------
+    list of Tensor, shapes (N, outputs of the decoder, H, W), in [0, 1]
+        The same as calling the decoders one by one.
+    """
+    grid = features[0].shape[2:]
+    levels = []
+    for level, feature in enumerate(features):
+        weight = torch.cat([decoder.reduce[level].weight for decoder in decoders])
+        bias = torch.cat([decoder.reduce[level].bias for decoder in decoders])
+        x = F.conv2d(feature, weight, bias)
+        if x.shape[2:] != grid:
+            x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
+        levels.append(F.relu(x).unflatten(1, (len(decoders), DECODER_CHANNELS)))
+    stacked = torch.cat(levels, dim=2)
+    maps = []
+    for index, decoder in enumerate(decoders):
+        x = decoder.combine(stacked[:, index])
+        # A sigmoid in bfloat16 cannot tell 1 - phi from 0.
+        x = x if x.dtype == torch.float64 else x.float()
+        maps.append(torch.sigmoid(F.interpolate(x, size=size, mode="bilinear", align_corners=False)))
+    return maps
+
+
+class BiPartitionNetwork(nn.Module):
+    """Figure 1 (one decoder: phi) or Figure 2 (three decoders: phi, F, B), with one classifier for all three passes.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Classifier A.
+    matrices : bool
+        True adds the decoders of F and B: the whole difference between the Chan-Vese and the Mumford-Shah network.
+    initial_foreground : float in (0, 1)
+        Share of foreground proposed by the untrained mask decoder.
+    batch_norm, classifier_learns, mask : str
+        Readings of the paper, see `bipartition.configuration.Configuration`.
+    """
+
+    def __init__(self, classifier: Classifier, *, matrices: bool, initial_foreground: float = 0.5,
+                 batch_norm: str = "shared", classifier_learns: str = "everything", mask: str = "soft") -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.mask_decoder = Decoder(1, initial=1 - initial_foreground)
+        if matrices:
+            self.foreground_decoder = Decoder(3)
+            self.background_decoder = Decoder(3)
+        self.matrices = matrices
+        self.batch_norm, self.classifier_learns, self.mask = batch_norm, classifier_learns, mask
+        if classifier_learns == "nothing":
+            classifier.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "BiPartitionNetwork":
+        """Training mode, except for the classifier's batch norm where that is to stay as the warm-up left it."""
+        super().train(mode)
+        if self.batch_norm == "frozen":
+            self.classifier.eval()
+        return self
+
+    def segment(self, image: Tensor) -> Partition:
+        """One pass: scores o, mask phi, and F and B in Figure 2; eq. (16), (17), (21).  The test network, Figure 3.
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 3, H, W), in [0, 1]
+        """
+        logits, features = self.classifier(image)
+        if self.classifier_learns in ("clean", "nothing"):
+            features = tuple(feature.detach() for feature in features)
+        decoders = [self.mask_decoder]
+        if self.matrices:
+            decoders += [self.foreground_decoder, self.background_decoder]
+        background_mask, *matrices = fused_decoders(decoders, features, tuple(image.shape[2:]))
+        return Partition(background_mask, tuple(matrices) if self.matrices else None, logits)
+
+    def forward(self, image: Tensor) -> Partition:
+        """All three passes of Figures 1 and 2; eq. (16) to (18), (21).
+
+        Parameters
+        ----------
+        image : Tensor, shape (N, 3, H, W), in [0, 1]
+        """
+        partition = self.segment(image)
+        phi = partition.background_mask
+        if self.mask == "straight_through":
+            phi = phi + ((phi > 0.5).to(phi.dtype) - phi).detach()
+        with self._running_statistics_kept() if self.batch_norm == "separate" else nullcontext():
+            foreground_logits = self._judge((1 - phi) * image, self.classifier_learns in ("everything", "foreground"))
+            background_logits = self._judge(phi * image, self.classifier_learns == "everything")
+        return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
+
+    def _judge(self, image: Tensor, learning: bool) -> Tensor:
+        """Scores of a cut picture; their gradient reaches the cut, and the classifier's parameters only if `learning`."""
+        if learning:
+            return self.classifier(image)[0]
+        fixed = {name: parameter.detach() for name, parameter in self.classifier.named_parameters()}
+        return functional_call(self.classifier, fixed, image)[0]
+
+    @contextmanager
+    def _running_statistics_kept(self) -> Iterator[None]:
+        """Batch norm uses the statistics of the batch at hand without moving its running ones."""
+        norms = [module for module in self.classifier.modules() if isinstance(module, nn.BatchNorm2d)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.momentum = 0.0
+        try:
+            yield
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+
+
+class AutoEncoder(nn.Module):
+    """VGG-16 encoder, mirrored transposed convolutions, no skip connections: the loss-only networks of section 4.2.
+
+    Parameters
+    ----------
+    matrices : bool
+        False: one sigmoid channel, phi.  True: seven, phi with F and B.
+    width : int
+        Channels of the first block; 64 is VGG-16.  A smaller one keeps every layer and divides all channels.
+    weights : {"none", "imagenet"}
+        Of the encoder; ImageNet weights exist for width 64 only.
+    """
+
+    DOWN = (2, 2, 3, 3, 3)
+    """Convolutions in each of VGG-16's five blocks, each block followed by a halving."""
+
+    def __init__(self, *, matrices: bool, width: int = 64, weights: str = "none") -> None:
+        super().__init__()
+        channels = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        self.matrices = matrices
+        self.encoder = _vgg16_features(channels, self.DOWN)
+        if weights == "imagenet" and width == 64:
+            self.encoder.load_state_dict(vgg16(weights="IMAGENET1K_V1").features.state_dict())
+        self.decoder = _mirrored(channels, self.DOWN, outputs=7 if matrices else 1)
+        for module in [*self.decoder, *(self.encoder if weights == "none" else [])]:
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                _keep_variance(module)
+        # The first answer is grey everywhere, so that neither half starts with an advantage.
+        nn.init.normal_(self.decoder[-1].weight, std=1e-3)
+
+    def forward(self, image: Tensor) -> Partition:
+        """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W multiples of 32.  There are no scores."""
+        x = self.decoder(self.encoder(image))
+        maps = torch.sigmoid(x if x.dtype == torch.float64 else x.float())
+        matrices = (maps[:, 1:4], maps[:, 4:7]) if self.matrices else None
+        return Partition(maps[:, :1], matrices)
+
+    def segment(self, image: Tensor) -> Partition:
+        """The same: there is only one pass."""
+        return self(image)
+
+
+def _vgg16_features(channels: list[int], depths: tuple[int, ...]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    before = 3
+    for width, depth in zip(channels, depths, strict=True):
+        for _ in range(depth):
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU(inplace=True)]
+            before = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
+def _mirrored(channels: list[int], depths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    after = [outputs, *channels[:-1]]
+    for width, depth, last in zip(reversed(channels), reversed(depths), reversed(after), strict=True):
+        layers += [nn.ConvTranspose2d(width, width, 2, stride=2), nn.ReLU(inplace=True)]
+        for index in range(depth):
+            target = last if index == depth - 1 else width
+            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers[:-1])
+
+
+def _keep_variance(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    """He initialisation.  PyTorch's own takes the fan of a transposed convolution from the wrong side."""
+    taps = math.prod(module.kernel_size) / math.prod(module.stride)
+    nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
+    nn.init.zeros_(module.bias)
+
+
+def _read_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"weights file {path} does not exist; set RESNET18_WEIGHTS to a ResNet-18 state dict or unset it")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"weights file {path} is not a PyTorch state dict ({type(error).__name__}: {error})") from error
+    expected = body.state_dict()
+    if not isinstance(state, dict):
+        raise ValueError(f"weights file {path} holds a {type(state).__name__}; it must hold the state dict of a ResNet-18")
+    missing = sorted(set(expected) - set(state) - {name for name in expected if name.endswith("num_batches_tracked")})
+    unexpected = sorted(set(state) - set(expected))
+    wrong = [name for name in expected if name in state and state[name].shape != expected[name].shape]
+    if missing or unexpected or wrong:
+        raise ValueError(
+            f"weights file {path} is not a ResNet-18 of torchvision with 1000 outputs: missing {missing[:3]}, "
+            f"unexpected {unexpected[:3]}, of another shape {wrong[:3]} ({len(missing)}, {len(unexpected)}, {len(wrong)} in all)")
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in (expected | state).items()}

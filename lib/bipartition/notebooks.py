@@ -1,0 +1,114 @@
+"""Execute one notebook with papermill so that it is either done or visibly failed, with no way between."""
+
+import ast
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bipartition import runs
+
+__all__ = ["NotebookError", "execute", "parameter_names"]
+
+
+class NotebookError(RuntimeError):
+    """A notebook that could not be executed to its end; the message names the copy to look at."""
+
+
+def parameter_names(notebook: Any, source: Path) -> list[str]:
+    """Names set in the one cell tagged ``parameters``.
+
+    Raises
+    ------
+    NotebookError
+        If there is no such cell, or more than one: papermill would silently run with the notebook's own values.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
+    if len(cells) != 1:
+        raise NotebookError(f"{source} has {len(cells)} cells tagged `parameters`; it must have exactly one")
+    names = []
+    for node in ast.parse(cells[0].source).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
+    """Run `source` with `parameters`; `target` appears only if every cell ended well.
+
+    While it runs the copy is ``<name>.partial.ipynb``; after a failure it is kept as ``<name>.failed.ipynb``.  What the
+    notebook prints goes to standard output, line by line.
+
+    Raises
+    ------
+    NotebookError
+        For a parameter that the notebook does not have (papermill only warns), a failing cell, or a dead kernel.
+    OSError
+        If the copy cannot be written.
+    """
+    import nbformat
+
+    notebook = nbformat.read(source, as_version=4)
+    names = parameter_names(notebook, source)
+    for name in parameters:
+        if name not in names:
+            raise NotebookError(f"{source.name} has no parameter {name!r}; its parameters are {', '.join(names)}")
+    partial, failed = target.with_suffix(".partial.ipynb"), target.with_suffix(".failed.ipynb")
+    with runs.place(partial) as temporary:  # says clearly where and why it cannot be written, before a kernel starts
+        nbformat.write(notebook, temporary)
+    failed.unlink(missing_ok=True)
+    try:
+        _execute(source, partial, parameters)
+    except NotebookError as error:
+        os.replace(partial, failed)
+        raise NotebookError(f"{source.name} {error}\nSee the last cell of {failed}") from error
+    os.replace(partial, target)
+
+
+def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
+    try:
+        import papermill
+        from jupyter_client.kernelspec import NoSuchKernel
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+    except ImportError as error:
+        raise NotebookError(f"needs papermill, which cannot be imported ({error}); `make env` installs it, and "
+                            "`python -m bipartition.pipeline --no-notebooks` trains without it") from error
+
+    _prefer_this_python()
+    try:
+        papermill.execute_notebook(
+            _literal(source), _literal(partial), dict(parameters), kernel_name="python3", progress_bar=False,
+            stdout_file=sys.stdout, cwd=str(runs.project_root()), start_timeout=180, config=_private_connection(),
+        )
+    except PapermillExecutionError as error:
+        raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
+    except DeadKernelError as error:
+        raise NotebookError("lost its kernel: the process died, most likely for want of memory") from error
+    except (NoSuchKernel, RuntimeError) as error:
+        raise NotebookError(f"could not be run: {error}") from error
+
+
+def _prefer_this_python() -> None:
+    """Let the kernel name ``python3`` mean this interpreter, with this library, whatever the user has installed."""
+    own = str(Path(sys.prefix) / "share" / "jupyter")
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    for variable, first in (("JUPYTER_PATH", own), ("PYTHONPATH", str(Path(__file__).resolve().parents[1]))):
+        others = [part for part in os.environ.get(variable, "").split(os.pathsep) if part and part != first]
+        os.environ[variable] = os.pathsep.join([first, *others])
+
+
+def _private_connection() -> Any:
+    """Encrypt what goes to and fro between this process and the kernel where that is known; else the kernel warns each time."""
+    import zmq
+    from jupyter_client import KernelManager
+    from traitlets.config import Config
+
+    known = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
+    return Config({"KernelManager": {"transport_encryption": "auto"}} if known else {})
+
+
+def _literal(path: Path) -> str:
+    """Papermill formats paths with the parameters: braces of a folder's name must survive that."""
+    return str(path).replace("{", "{{").replace("}", "}}")

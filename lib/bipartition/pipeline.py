@@ -1,0 +1,146 @@
+"""From photographs to the report: makes what is missing or out of date, one notebook after another.
+
+``python -m bipartition.pipeline --profile demo`` is what ``make reproduce`` calls.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bipartition.profiles import load_profile
+from bipartition.rows import ROWS
+from bipartition.tasks import STEPS, Request, forget, is_up_to_date, plan, remember
+
+__all__ = ["PipelineError", "main", "reproduce", "request_for"]
+
+
+class PipelineError(RuntimeError):
+    """A step that did not leave what it should have, or a place that cannot be written to."""
+
+
+def request_for(profile: str, *, rows: str = "", seeds: str = "", datasets: str = "", steps: str = "",
+                notebooks: bool = True) -> Request:
+    """Check what was asked for; lists are separated by spaces or commas, and an empty one leaves the choice to the profile.
+
+    Raises
+    ------
+    ValueError
+        For an unknown or unreadable profile, row, seed, data set or step, with those that are known.
+    """
+    loaded = load_profile(profile)
+    path = Path(profile).expanduser()
+    chosen = _chosen("step", steps, STEPS) or (STEPS if notebooks else STEPS[:2])
+    if not notebooks and set(chosen) - set(STEPS[:2]):
+        raise ValueError("figures, table and report need notebooks; with --no-notebooks choose from --steps data,train")
+    return Request(
+        profile=loaded,
+        path=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
+        rows=_chosen("row", rows, tuple(ROWS)) or loaded.rows,
+        seeds=_seeds(seeds) or loaded.seeds,
+        datasets=_chosen(f"data set in the profile {loaded.name!r}", datasets, loaded.datasets) or loaded.datasets,
+        steps=chosen,
+        notebooks=notebooks,
+    )
+
+
+def reproduce(request: Request) -> int:
+    """Do every task that is not up to date, one after another; returns how many there were.
+
+    Raises
+    ------
+    PipelineError, NotebookError, ValueError, OSError
+        At the first task that fails; what was finished before stays finished.
+    """
+    done = 0
+    with _alone(request.folder):
+        tasks = plan(request)
+        for number, task in enumerate(tasks, start=1):
+            if is_up_to_date(task, request.folder):
+                continue
+            _say(f"[{number}/{len(tasks)}] {task.name} ...")
+            began = time.monotonic()
+            forget(task, request.folder)
+            task.action()
+            missing = [str(path) for path in task.outputs if not path.is_file()]
+            if missing:
+                raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
+            remember(task, request.folder)
+            _say(f"[{number}/{len(tasks)}] {task.name}: done in {time.monotonic() - began:.0f} s")
+            done += 1
+    return done
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bipartition.pipeline", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="demo", help="a name in profiles/, or the path of a .yaml file")
+    parser.add_argument("--rows", default="", help=f"which rows to train: {', '.join(ROWS)}")
+    parser.add_argument("--seeds", default="", help='for example "0 1 2"')
+    parser.add_argument("--datasets", default="", help="which of the profile's data sets to prepare and train on")
+    parser.add_argument("--steps", default="", help=f"some of {','.join(STEPS)}")
+    parser.add_argument("--no-notebooks", dest="notebooks", action="store_false",
+                        help="prepare and train where papermill is not installed")
+    try:
+        request = request_for(**vars(parser.parse_args(arguments)))
+        done = reproduce(request)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
+    return 0
+
+
+def _chosen(what: str, names: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Those of `known` that are named, in the order of `known`."""
+    wanted = names.replace(",", " ").split()
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"unknown {what}: {name!r}; known are {', '.join(known)}")
+    return tuple(name for name in known if name in wanted)
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = text.replace(",", " ").split()
+    for seed in seeds:
+        if not (seed.isascii() and seed.isdecimal()):
+            raise ValueError(f'seed {seed!r} is no whole number; write for example SEEDS="0 1 2"')
+    return tuple(dict.fromkeys(map(int, seeds)))
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One pipeline at a time for one profile: a second one waits, and says for whom."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / ".lock", "a+", encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"cannot write to {folder}: {error.strerror}; check the folder and its permissions, or name another "
+                            "place in BIPARTITION_RESULTS") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            _say(f"process {stream.read().strip() or '?'} is at work on {folder}: waiting for it to end (Ctrl-C gives up)")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Profiles: everything that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` and checked at once."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+from bipartition.rows import ROWS
+
+__all__ = ["DATASETS", "SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
+
+DATASETS = ("cartoons", "voc2012", "dogs-vs-cats")
+"""The data sets that `bipartition.datasets.open_dataset` knows by name."""
+
+SETS = ("table1", "gallery")
+"""What a profile needs a data set for: Table 1 and Figure 6; Figures 4 and 5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One file of ``profiles/``.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without ``.yaml``; results go to ``results/<name>/``.
+    about : str
+        One sentence: what to expect.
+    sets : mapping
+        ``table1`` and ``gallery``: the data set of Table 1 and Figure 6, and that of Figures 4 and 5.
+    seeds, rows : tuple
+        What is trained unless the command line says otherwise.
+    data : mapping
+        Options of `open_dataset` for each data set.
+    training, per_row, per_dataset : mapping
+        Fields of `Configuration` for all runs, for one row, for one data set.
+    """
+
+    name: str
+    about: str
+    sets: Mapping[str, str]
+    seeds: tuple[int, ...]
+    rows: tuple[str, ...]
+    data: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Any]
+    per_row: Mapping[str, Mapping[str, Any]]
+    per_dataset: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """The data sets in use, each once, that of Table 1 first."""
+        return tuple(dict.fromkeys(self.sets[name] for name in SETS))
+
+    def size(self, dataset: str) -> int:
+        """Width and height in pixels of the pictures of one data set."""
+        return configuration_for(self, dataset, next(iter(ROWS)), 0).size
+
+    def options(self, dataset: str) -> dict[str, Any]:
+        """Options of `open_dataset` for one data set."""
+        return dict(self.data.get(dataset, {}))
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that the project brings."""
+    return sorted(path.stem for path in (runs.project_root() / "profiles").glob("*.yaml"))
+
+
+def load_profile(name: str | Path) -> Profile:
+    """Read and check a profile, by name or by the path of a ``.yaml`` file.
+
+    Raises
+    ------
+    ValueError
+        For an unknown profile, key, row, data set or setting, and for a value that a run would refuse: before anything
+        starts, with the file, the key and the allowed names.
+    """
+    path = Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        path = runs.project_root() / "profiles" / f"{name}.yaml"
+        if str(name) not in profile_names():
+            raise ValueError(f"unknown profile {str(name)!r}; the profiles are {', '.join(profile_names())}, or the "
+                             "path of a .yaml file")
+    if not path.is_file():
+        raise ValueError(f"there is no profile file {path}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
+        raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not readable as YAML: {error}") from error
+    try:
+        profile = _checked(path.stem, content)
+        for dataset in profile.datasets:
+            for row in ROWS:
+                configuration_for(profile, dataset, row, 0)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return profile
+
+
+def configuration_for(profile: Profile, dataset: str, row: str, seed: int) -> Configuration:
+    """The configuration of one run: row, then profile, then profile for this data set, then profile for this row.
+
+    Raises
+    ------
+    ValueError
+        For an unknown row, or a data set that the profile does not use.
+    """
+    _only_known("row", [row], ROWS)
+    _only_known("data set", [dataset], profile.datasets)
+    return Configuration.build(
+        {"row": row, "dataset": dataset, "seed": seed},
+        ROWS[row].settings,
+        profile.training,
+        profile.per_dataset.get(dataset, {}),
+        profile.per_row.get(row, {}),
+    )
+
+
+def _checked(name: str, content: Any) -> Profile:
+    if not isinstance(content, dict):
+        raise ValueError("a profile is a list of `key: value` lines")
+    keys = [item.name for item in fields(Profile) if item.name != "name"]
+    _only_known("key", content, keys)
+    missing = [key for key in ("about", "sets", "seeds", "rows", "training") if key not in content]
+    if missing:
+        raise ValueError(f"the key {missing[0]!r} is missing")
+    for key in ("sets", "data", "training", "per_row", "per_dataset"):
+        content[key] = _mapping(key, content.get(key))
+    for key in ("data", "per_row", "per_dataset"):
+        content[key] = {inner: _mapping(f"{key}: {inner}", value) for inner, value in content[key].items()}
+    _only_known("key of sets", content["sets"], SETS)
+    if set(content["sets"]) != set(SETS):
+        raise ValueError(f"sets needs both {' and '.join(SETS)}")
+    _only_known("data set", [*content["sets"].values(), *content["data"], *content["per_dataset"]], DATASETS)
+    _only_known("row", content["rows"], ROWS)
+    _only_known("row in per_row", content["per_row"], ROWS)
+    for row, settings in content["per_row"].items():
+        if "size" in settings:
+            raise ValueError(f"per_row: {row}: size: all rows of a data set share its pictures; set it in training "
+                             "or per_dataset")
+    seeds = content["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")
+    frozen = {key: _frozen(content[key]) for key in ("sets", "data", "training", "per_row", "per_dataset")}
+    return Profile(name=name, about=str(content["about"]), seeds=tuple(seeds), rows=tuple(content["rows"]), **frozen)
+
+
+def _mapping(key: str, value: Any) -> dict:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} = {value!r}; it must be a list of `name: value` lines")
+    return value
+
+
+def _frozen(mapping: dict) -> Mapping:
+    return MappingProxyType({key: _frozen(value) if isinstance(value, dict) else value for key, value in mapping.items()})
+
+
+def _only_known(what: str, names: Any, known: Any) -> None:
+    if not isinstance(names, (list, tuple, dict)):
+        raise ValueError(f"{what} = {names!r}; it must be a list")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {what} {name!r}; known are {', '.join(known)}")

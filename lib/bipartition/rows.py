@@ -1,0 +1,86 @@
+"""The experiments by name: the four rows of Table 1 and the six columns of Figure 4, with their values in the paper."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["CLASSES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
+
+CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
+"""The columns of Table 1."""
+
+WARM_UP = "classifier"
+"""The shared start of every row that needs a classifier; a run of its own, shown in no figure."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One experiment.
+
+    Attributes
+    ----------
+    network : str
+        ``"bipartition"`` (Figures 1 and 2), ``"autoencoder"`` (section 4.2), ``"casm"`` or ``"classifier"``.
+    energy : str or None
+        ``"chan_vese"`` is (7), ``"mumford_shah"`` is (10).
+    letter : str
+        Column of Figure 4.
+    paper : mapping
+        IoU in Table 1 by class; empty for what is not in Table 1.
+    settings : mapping
+        What the row changes in `bipartition.configuration.Configuration`.
+    """
+
+    name: str
+    title: str
+    letter: str
+    about: str
+    network: str
+    energy: str | None = None
+    paper: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def _table_row(*values: float) -> Mapping[str, float]:
+    return MappingProxyType(dict(zip(CLASSES, values, strict=True)))
+
+
+ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
+    Row(
+        name="casm", title="CASM (baseline)", letter="a",
+        network="casm",
+        about="Zolna et al.: a decoder hides the object from a classifier that learns to find it all the same.",
+        paper=_table_row(0.79, 0.80, 0.81, 0.79, 0.66, 0.63),
+    ),
+    Row(
+        name="classification_only", title="Classification loss only", letter="b",
+        network="bipartition",
+        about="Figure 1 without the Chan-Vese energy: S of (14) and the two regularisers of (15).",
+        paper=_table_row(0.56, 0.54, 0.42, 0.36, 0.21, 0.62),
+    ),
+    Row(
+        name="chan_vese", title="Chan-Vese + classification", letter="e",
+        network="bipartition", energy="chan_vese",
+        about="Figure 1, Algorithm 1: two regions of constant colour, and a classifier that names one of them.",
+        paper=_table_row(0.86, 0.82, 0.83, 0.79, 0.65, 0.65),
+    ),
+    Row(
+        name="mumford_shah", title="Mumford-Shah + classification", letter="f",
+        network="bipartition", energy="mumford_shah",
+        about="Figure 2, Algorithm 2: two regions of smoothly varying colour F and B, and the same classifier.",
+        paper=_table_row(0.88, 0.82, 0.80, 0.76, 0.75, 0.64),
+    ),
+    Row(
+        name="chan_vese_only", title="Chan-Vese only", letter="c",
+        network="autoencoder", energy="chan_vese",
+        about="An auto-encoder that minimises (7): precise, and blind to meaning.",
+    ),
+    Row(
+        name="mumford_shah_only", title="Mumford-Shah only", letter="d",
+        network="autoencoder", energy="mumford_shah",
+        about="An auto-encoder that minimises (10): precise, and blind to meaning.",
+    ),
+)})
+
+TABLE_ROWS = tuple(name for name, row in ROWS.items() if row.paper)

@@ -1,0 +1,189 @@
+"""Where a run lives, what made it, and whether it is finished: the one module that knows paths and writes files."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bipartition.configuration import Configuration
+
+__all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by", "place", "prepared_root", "project_root",
+           "provenance", "read_json", "results_root", "run_folder", "weights_source", "write_array", "write_json",
+           "write_text"]
+
+METHOD_VERSION = 1
+"""Raised by hand when a change of the code may change results: older runs are then no longer up to date."""
+
+
+def project_root() -> Path:
+    """The checkout that this library is installed from."""
+    return Path(__file__).resolve().parents[2]
+
+
+def data_root() -> Path:
+    """``data/``, or the folder named by the environment variable BIPARTITION_DATA."""
+    return Path(os.environ.get("BIPARTITION_DATA") or project_root() / "data").expanduser().resolve()
+
+
+def prepared_root() -> Path:
+    """Where decoded photographs are kept: ``data/prepared/``."""
+    return data_root() / "prepared"
+
+
+def results_root() -> Path:
+    """``results/``, or the folder named by the environment variable BIPARTITION_RESULTS."""
+    return Path(os.environ.get("BIPARTITION_RESULTS") or project_root() / "results").expanduser().resolve()
+
+
+def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
+    """``results/<profile>/runs/<dataset>/<row>/seed<k>``."""
+    return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
+
+
+def fingerprint(what: Any) -> str:
+    """Sixteen hexadecimal digits of SHA-256 over the JSON of plain values, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
+    """All that decides a run's result; a finished run is up to date while this is equal."""
+    return {
+        "configuration": configuration.to_dict(),
+        "data": data_checksum,
+        "weights": weights_source(configuration),
+        "method_version": METHOD_VERSION,
+    }
+
+
+def weights_source(configuration: Configuration) -> dict[str, str]:
+    """Where the classifier's first weights come from: scratch, the file in RESNET18_WEIGHTS, or torchvision's.
+
+    Raises
+    ------
+    ValueError
+        If RESNET18_WEIGHTS names no file.
+    """
+    file = os.environ.get("RESNET18_WEIGHTS")
+    if configuration.weights == "none":
+        return {"source": "none"}
+    if not file:
+        return {"source": "imagenet"}
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise ValueError(f"RESNET18_WEIGHTS = {file!r}: there is no such file; correct it, or unset it to download "
+                         "torchvision's IMAGENET1K_V1")
+    with open(path, "rb") as stream:
+        return {"source": path.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
+    """True if the run in `folder` has its ``metrics.json`` (written last) and was made by exactly `made_by`."""
+    return (folder / "metrics.json").is_file() and read_json(folder / "config.json").get("made_by") == made_by
+
+
+@contextlib.contextmanager
+def place(path: Path) -> Iterator[Path]:
+    """Write a file completely or not at all: yields a temporary neighbour, flushes it to disk and renames it to `path`.
+
+    Raises
+    ------
+    OSError
+        As the file system says (no permission, disk full), with the target named; nothing half-written stays.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        way_out = "free some space" if error.errno == 28 else "check the folder and its permissions"
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {way_out}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomic text file in UTF-8."""
+    with place(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, what: Any) -> None:
+    """Atomic, indented JSON with a final newline."""
+    write_text(path, json.dumps(what, indent=2) + "\n")
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Atomic ``.npy`` file."""
+    with place(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, array)
+
+
+def read_json(path: Path) -> Any:
+    """JSON of a file; {} if there is none.
+
+    Raises
+    ------
+    ValueError
+        If the file is no JSON, with its name and the way out.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not readable as JSON ({error}); delete it to make it again") from error
+
+
+def provenance() -> dict[str, Any]:
+    """What made a result: commit, versions and machine, recorded beside it and never compared."""
+    return {
+        "commit": _commit(),
+        "method_version": METHOD_VERSION,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "versions": {name: _version(name) for name in ("torch", "torchvision", "numpy", "scikit-image", "accelerate")},
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(project_root()), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())

@@ -1,0 +1,255 @@
+"""The steps from photographs to the report: what each is made from, what it leaves, and whether it is up to date.
+
+Nothing heavy is imported until there is something to do, so that a second ``make reproduce`` answers at once.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+from bipartition.profiles import Profile, configuration_for
+from bipartition.rows import ROWS
+
+__all__ = ["STEPS", "Request", "Task", "forget", "is_up_to_date", "plan", "remember"]
+
+STEPS = ("data", "train", "figures", "table", "report")
+"""In the order in which they are taken."""
+
+NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
+             "figure6": "05_figure6", "table1": "06_table1"}
+DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "table1": "table1"}
+"""Each figure and the table, and which of the profile's data sets it shows."""
+
+_SOURCES: dict[tuple, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, checked: `rows`, `seeds` and `datasets` choose what is prepared and trained.
+
+    ``path`` is how a notebook finds the profile again: its name, or the absolute path of its file.
+    """
+
+    profile: Profile
+    path: str
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    datasets: tuple[str, ...]
+    steps: tuple[str, ...] = STEPS
+    notebooks: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """``results/<profile>/``."""
+        return runs.results_root() / self.profile.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One step of the way.
+
+    ``inputs`` says what it is made from, in plain values, when its turn comes; ``outputs`` are the files that it leaves.
+    ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.
+    """
+
+    name: str
+    inputs: Callable[[], Any]
+    outputs: tuple[Path, ...]
+    action: Callable[[], None]
+    recheck: Callable[[], bool] = lambda: False
+
+
+def plan(request: Request) -> list[Task]:
+    """All tasks of a request in the order of their dependencies, whether up to date or not."""
+    tasks = []
+    if "data" in request.steps:
+        tasks += [_data(request, dataset) for dataset in request.datasets]
+    if "train" in request.steps:
+        tasks += [_training(request, dataset, row, seed)
+                  for dataset in request.datasets for seed in request.seeds for row in request.rows]
+    if "figures" in request.steps:
+        tasks += [_drawing(request, name, [f"figures/{name}.png", f"figures/{name}.pdf"], ["figures.py"])
+                  for name in DRAWINGS if name != "table1" and _can_be_drawn(request, name)]
+    if "table" in request.steps and _can_be_drawn(request, "table1"):
+        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md"], ["tables.py", "evaluation.py", "baselines.py"]))
+    if "report" in request.steps:
+        tasks += [_provenance(request), _report(request)]
+    return tasks
+
+
+def is_up_to_date(task: Task, folder: Path) -> bool:
+    """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
+    if not all(path.is_file() for path in task.outputs):
+        return False
+    if runs.read_json(_stamp(task, folder)) == _fingerprint(task):
+        return True
+    if not task.recheck():
+        return False
+    remember(task, folder)
+    return True
+
+
+def remember(task: Task, folder: Path) -> None:
+    """Stamp a task as done from its present inputs."""
+    runs.write_json(_stamp(task, folder), _fingerprint(task))
+
+
+def forget(task: Task, folder: Path) -> None:
+    """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished."""
+    _stamp(task, folder).unlink(missing_ok=True)
+
+
+def _data(request: Request, dataset: str) -> Task:
+    profile = request.profile
+    return _by_notebook(
+        request, f"prepare-{dataset}", "data", {"dataset": dataset},
+        inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
+        recheck=lambda: False, instead=lambda: _prepare(profile, dataset))
+
+
+def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
+    profile = request.profile
+    configuration = configuration_for(profile, dataset, row, seed)
+    folder = runs.run_folder(profile.name, dataset, row, seed)
+
+    def inputs() -> dict[str, Any]:
+        return {"configuration": configuration.to_dict(), "prepared": _checksum(profile, dataset),
+                "weights": _weights_file(configuration), "method_version": runs.METHOD_VERSION,
+                "made_by": runs.read_json(folder / "config.json").get("made_by")}
+
+    def is_finished() -> bool:
+        checksum = _checksum(profile, dataset)
+        return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
+
+    def train() -> None:
+        from bipartition.training import train_row
+        train_row(configuration, _prepare(profile, dataset), folder, profile=profile.name)
+
+    return _by_notebook(
+        request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
+        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train)
+
+
+def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -> Task:
+    dataset = request.profile.sets[DRAWINGS[name]]
+
+    def inputs() -> dict[str, Any]:
+        return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
+                "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook(name))}
+
+    return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
+
+
+def _can_be_drawn(request: Request, name: str) -> bool:
+    """False, and says so, if a drawing's data set was not asked for, has no finished run, and cannot be found."""
+    dataset = request.profile.sets[DRAWINGS[name]]
+    if dataset in request.datasets or _finished(request, dataset):
+        return True
+    try:
+        _source(request.profile, dataset)
+    except OSError as error:
+        print(f"{name} left out: no finished run on {dataset}, and its pictures cannot be found ({error})", flush=True)
+        return False
+    return True
+
+
+def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
+                 outputs: Iterable[Path] = (), recheck: Callable[[], bool] = lambda: False,
+                 instead: Callable[[], None] | None = None) -> Task:
+    """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
+    copy = request.folder / "notebooks" / f"{name}.ipynb"
+
+    def execute() -> None:
+        from bipartition.notebooks import execute
+        execute(_notebook(kind), copy, {"profile": request.path, **parameters})
+
+    if request.notebooks:
+        return Task(name=name, inputs=inputs, outputs=(*outputs, copy), action=execute, recheck=recheck)
+    return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, recheck=recheck)
+
+
+def _provenance(request: Request) -> Task:
+    def action() -> None:
+        from bipartition.report import write_provenance
+        write_provenance(request.profile)
+
+    return Task(name="provenance", outputs=(request.folder / "provenance.json",), action=action,
+                inputs=lambda: {dataset: _finished(request, dataset) for dataset in request.profile.datasets})
+
+
+def _report(request: Request) -> Task:
+    def action() -> None:
+        from bipartition.report import write_report
+        write_report(request.profile)
+
+    parts = ["provenance.json", "table1.csv", "table1.md", *(f"figures/{name}.png" for name in DRAWINGS)]
+    files = [*(request.folder / part for part in parts), Path(__file__).parent / "report.py"]
+    return Task(name="report", outputs=(request.folder / "report.html",), action=action,
+                inputs=lambda: {path.name: _digest(path) for path in files})
+
+
+def _notebook(kind: str) -> Path:
+    folder = os.environ.get("BIPARTITION_NOTEBOOKS") or runs.project_root() / "notebooks"
+    return Path(folder).resolve() / f"{NOTEBOOKS[kind]}.ipynb"
+
+
+def _prepare(profile: Profile, dataset: str) -> Any:
+    from bipartition.datasets.prepare import prepare
+    return prepare(dataset, profile.size(dataset), profile.options(dataset))
+
+
+def _checksum(profile: Profile, dataset: str) -> str | None:
+    """Checksum of a prepared data set, None if it is not there or its source has changed; reads no photograph."""
+    from bipartition.datasets.prepare import PREPARE_VERSION
+    name, size, options = dataset, profile.size(dataset), profile.options(dataset)
+    made_by = {"name": name, "size": size, "options": options, "version": PREPARE_VERSION, "source": _source(profile, dataset)}
+    for path in sorted(runs.prepared_root().glob(f"{name}-{size}-*/prepared.json")):
+        about = runs.read_json(path)
+        if about["made_by"] == made_by:
+            return about["checksum"]
+    return None
+
+
+def _source(profile: Profile, dataset: str) -> str:
+    """The data set's own stamp, asked for once."""
+    options = profile.options(dataset)
+    key = (dataset, *sorted(options.items()))
+    if key not in _SOURCES:
+        from bipartition.datasets import open_dataset
+        _SOURCES[key] = open_dataset(dataset, **options).stamp()
+    return _SOURCES[key]
+
+
+def _weights_file(configuration: Configuration) -> list | None:
+    """Path, size and time of change of the file of weights: cheaper than its checksum."""
+    path = Path(os.environ.get("RESNET18_WEIGHTS") or "").expanduser()
+    if configuration.weights == "none" or not path.is_file():
+        return None
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def _finished(request: Request, dataset: str) -> dict[str, str]:
+    """Every finished run of a data set, with digests of its numbers and of what made it."""
+    root = request.folder / "runs" / dataset
+    return {str(path.parent.relative_to(root)): _digest(path) + _digest(path.parent / "config.json")
+            for row in ROWS for path in sorted(root.glob(f"{row}/seed*/metrics.json"))}
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except FileNotFoundError:
+        return "missing"
+
+
+def _stamp(task: Task, folder: Path) -> Path:
+    return folder / ".stamps" / f"{task.name}.json"
+
+
+def _fingerprint(task: Task) -> dict[str, str]:
+    return {"inputs": runs.fingerprint(task.inputs())}

@@ -1,0 +1,309 @@
+"""One outer loop for every row: epochs, schedule, checkpoints, history; each row brings its step (see `learners`).
+
+All randomness comes from one number, the seed: a generator is made anew for every epoch and purpose, so that a run that was
+killed and resumed draws what an undisturbed one draws.
+"""
+
+import csv
+import dataclasses
+import io
+import math
+import os
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import Prepared, Split
+from bipartition.evaluation import evaluate
+from bipartition.learners import Learner, build_learner
+from bipartition.rows import ROWS, WARM_UP
+
+__all__ = ["accelerator_for_this_machine", "generator", "predict", "train_row", "unit_range", "warm_up_configuration"]
+
+WATCHED = 256
+"""Pictures of the validation part that are looked at after each epoch; the end looks at all."""
+
+
+def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *, profile: str,
+              report: Callable[[str], None] = print) -> None:
+    """Train one row and evaluate it, or go on where an earlier call stopped, or do nothing if it is finished.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        What to train.
+    prepared : bipartition.datasets.prepare.Prepared
+        The decoded photographs, at the configuration's size.
+    folder : Path
+        The run's own, see `bipartition.runs.run_folder`.  Ends with config.json, history.csv, model.safetensors, masks.npy
+        and, last, metrics.json.
+    profile : str
+        Recorded in config.json.
+    report : callable
+        Gets one line of text for each epoch.
+
+    Raises
+    ------
+    ValueError
+        If the photographs do not fit the configuration, or the weights file is not a ResNet-18.
+    FloatingPointError
+        If a loss is not finite, with the parts that are not.
+    """
+    _check(configuration, prepared)
+    made_by = runs.made_by(configuration, prepared.checksum)
+    if runs.is_finished(folder, made_by):
+        report(f"{folder}: finished already")
+        return
+    needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
+    start = None
+    if needs_warm_up:
+        warm_up = folder.parent.parent / WARM_UP / folder.name
+        train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
+        start = warm_up / "model.safetensors"
+
+    accelerator = accelerator_for_this_machine()
+    learner = _fresh_learner(configuration, prepared, start, accelerator)
+    train, val = prepared.split("train"), prepared.split("val")
+    pictures = torch.from_numpy(np.array(train.images)).to(accelerator.device)
+    labels = torch.from_numpy(train.labels).to(accelerator.device)
+    steps = max(1, len(labels) // configuration.batch_size)
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _half_cosine(steps * configuration.epochs))
+                  for name, optimiser in learner.optimisers.items()}
+    state = _resume(folder, made_by, learner, schedulers, accelerator)
+    history, minutes = state["history"], state["minutes"]
+
+    runs.write_json(folder / "config.json", {
+        "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
+        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if "snapshots" not in name),
+        "device": _device_name(accelerator), "minutes": None,
+    })
+    for epoch in range(len(history), configuration.epochs):
+        began = time.perf_counter()
+        means = _train_epoch(learner, pictures, labels, configuration, epoch, steps, schedulers)
+        history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
+        minutes += (time.perf_counter() - began) / 60
+        runs.write_text(folder / "history.csv", _as_csv(history))
+        _save_checkpoint(folder, made_by, learner, schedulers, history, minutes)
+        rate = steps * configuration.batch_size / (time.perf_counter() - began)
+        report(_line(configuration, history[-1], rate))
+
+    _finish(folder, learner, val, prepared, accelerator, minutes)
+
+
+def warm_up_configuration(configuration: Configuration) -> Configuration:
+    """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
+    kept = ("dataset", "seed", "size", "batch_size", "warmup_epochs", "warmup_rate", "weights")
+    return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
+                         **{name: getattr(configuration, name) for name in kept})
+
+
+def generator(seed: int, purpose: str, epoch: int = 0) -> Generator:
+    """A random generator of its own for each purpose and epoch of a run."""
+    entropy = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch]).generate_state(1, np.uint64)
+    return Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
+
+
+def unit_range(pictures: Tensor) -> Tensor:
+    """The paper's pre-processing (section 4.1): ``(x - min I) / (max I - min I)`` with one minimum and maximum a picture.
+
+    Parameters
+    ----------
+    pictures : Tensor of uint8, shape (N, 3, H, W)
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 3, H, W), in [0, 1]
+        A picture of a single value becomes 0 everywhere.
+    """
+    values = pictures.float()
+    low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
+    scaled = (values - low) / (high - low).clamp_min(1)
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
+            batch_size: int = 64) -> tuple[np.ndarray, np.ndarray | None]:
+    """Figure 3: masks and scores in evaluation mode.
+
+    Parameters
+    ----------
+    learner : Learner
+    images : array of uint8, shape (N, 3, S, S)
+
+    Returns
+    -------
+    foreground_masks : array of uint8, shape (N, S, S)
+        ``round(255 (1 - phi))``; all 0 where the row makes no mask.
+    logits : array of float32, shape (N, K), or None
+    """
+    learner.network.eval()
+    masks, scores = [], []
+    for first in range(0, len(images), batch_size):
+        pictures = unit_range(torch.from_numpy(np.array(images[first:first + batch_size])).to(accelerator.device))
+        with accelerator.autocast():
+            if hasattr(learner.network, "segment"):
+                partition = learner.network.segment(pictures)
+                mask, logits = 1 - partition.background_mask, partition.image_logits
+            else:
+                mask, logits = torch.zeros_like(pictures[:, :1]), learner.network(pictures)[0]
+        masks.append((mask[:, 0] * 255).round().to(torch.uint8).cpu().numpy())
+        if logits is not None:
+            scores.append(logits.float().cpu().numpy())
+    return np.concatenate(masks), np.concatenate(scores) if scores else None
+
+
+def accelerator_for_this_machine() -> Accelerator:
+    """Device and precision: bfloat16 where the GPU has it, else float32."""
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+
+
+def _train_epoch(learner: Learner, pictures: Tensor, labels: Tensor, configuration: Configuration, epoch: int, steps: int,
+                 schedulers: dict[str, Any]) -> dict[str, float]:
+    learner.network.train()
+    rng = generator(configuration.seed, "batches", epoch)
+    order = torch.randperm(len(labels), generator=rng).to(pictures.device)
+    mirrored = (torch.rand(len(labels), generator=rng) < 0.5).to(pictures.device)
+    totals: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    for step in range(steps):
+        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size]
+        batch = pictures[chosen]
+        batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
+        for name, value in learner.step(unit_range(batch), labels[chosen], rng).items():
+            totals[name] = totals.get(name, 0) + value.detach()
+            counts[name] = counts.get(name, 0) + 1
+        for scheduler in schedulers.values():
+            scheduler.step()
+    means = {name: float(total) / counts[name] for name, total in totals.items()}
+    broken = [name for name, value in means.items() if not math.isfinite(value)]
+    if broken:
+        raise FloatingPointError(f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch "
+                                 f"{epoch + 1}: {', '.join(broken)} not finite; try a smaller classifier_rate or decoder_rate")
+    return means
+
+
+def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
+    """Accuracy, mask area, grey share and, where there is truth, IoU on an even choice of the validation part."""
+    chosen = np.unique(np.linspace(0, len(val.labels) - 1, min(WATCHED, len(val.labels))).astype(int))
+    part = dataclasses.replace(val, images=val.images[chosen], labels=val.labels[chosen],
+                               masks=None if val.masks is None else val.masks[chosen],
+                               ids=[val.ids[i] for i in chosen], truth_codes=val.truth_codes[chosen])
+    masks, logits = predict(learner, part.images, accelerator)
+    seen: dict[str, float] = {}
+    if logits is not None:
+        seen["val_accuracy"] = float((logits.argmax(axis=1) == part.labels).mean())
+    if hasattr(learner.network, "segment"):
+        metrics = evaluate(masks, part, classes)
+        seen |= {"val_area": metrics["area"], "val_grey": metrics["grey"]}
+        if metrics["mean_iou"] is not None:
+            seen["val_iou"] = metrics["mean_iou"]
+    return seen
+
+
+def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, accelerator: Accelerator,
+            minutes: float) -> None:
+    masks, logits = predict(learner, val.images, accelerator)
+    metrics: dict[str, Any] = {
+        "accuracy": None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())}
+    if hasattr(learner.network, "segment"):
+        metrics |= evaluate(masks, val, prepared.classes)
+        runs.write_array(folder / "masks.npy", masks)
+    with runs.place(folder / "model.safetensors") as path:
+        save_file({name: value.contiguous() for name, value in learner.network.state_dict().items()
+                   if not name.startswith("snapshots")}, path)
+    config = runs.read_json(folder / "config.json")
+    runs.write_json(folder / "config.json", config | {"minutes": round(minutes, 3)})
+    runs.write_json(folder / "metrics.json", metrics)
+    (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
+                   accelerator: Accelerator) -> Learner:
+    file = os.environ.get("RESNET18_WEIGHTS") if configuration.weights == "imagenet" else None
+    weights = "none" if start else file or configuration.weights
+    with torch.random.fork_rng():
+        torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
+        learner = build_learner(configuration, len(prepared.classes), weights, accelerator)
+    if start is not None:
+        learner.network.classifier.load_state_dict(load_file(start))
+    learner.network.to(accelerator.device, memory_format=torch.channels_last)
+    return learner
+
+
+def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
+            accelerator: Accelerator) -> dict[str, Any]:
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        return {"history": [], "minutes": 0.0}
+    state = torch.load(path, map_location=accelerator.device, weights_only=True)
+    if state["made_by"] != runs.fingerprint(made_by):
+        return {"history": [], "minutes": 0.0}
+    learner.network.load_state_dict(state["network"])
+    learner.network.to(accelerator.device, memory_format=torch.channels_last)
+    for name, optimiser in learner.optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][name])
+        schedulers[name].load_state_dict(state["schedulers"][name])
+    return state
+
+
+def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
+                     history: list[dict[str, float]], minutes: float) -> None:
+    with runs.place(folder / "checkpoint.pt") as path:
+        torch.save({
+            "made_by": runs.fingerprint(made_by),
+            "network": learner.network.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
+            "schedulers": {name: scheduler.state_dict() for name, scheduler in schedulers.items()},
+            "history": history,
+            "minutes": minutes,
+        }, path)
+
+
+def _check(configuration: Configuration, prepared: Prepared) -> None:
+    if configuration.size != prepared.size:
+        raise ValueError(f"the run asks for pictures of size {configuration.size}, but {prepared.folder} holds size "
+                         f"{prepared.size}; prepare {configuration.dataset} at {configuration.size}")
+    for split in ("train", "val"):
+        if not len(prepared.split(split).labels):
+            raise ValueError(f"the {split} part of {prepared.name} is empty ({prepared.folder}); nothing can be trained")
+
+
+def _has_classifier(configuration: Configuration) -> bool:
+    return ROWS[configuration.row].network != "autoencoder"
+
+
+def _half_cosine(total: int) -> Callable[[int], float]:
+    return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+
+
+def _device_name(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    return f"{accelerator.device.type} ({torch.get_num_threads()} threads)"
+
+
+def _as_csv(history: list[dict[str, float]]) -> str:
+    names = list(dict.fromkeys(name for line in history for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue()
+
+
+def _line(configuration: Configuration, last: dict[str, float], rate: float) -> str:
+    numbers = "  ".join(f"{name} {value:.3f}" for name, value in last.items() if name != "epoch")
+    return (f"{configuration.dataset}/{configuration.row}/seed{configuration.seed}  "
+            f"epoch {last['epoch']}/{configuration.epochs}  {numbers}  {rate:.0f} pictures/s")

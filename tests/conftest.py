@@ -1,0 +1,64 @@
+"""What several test files need: places of their own for results and data, a tiny profile, and the quick tests first."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TINY = """\
+about: A profile for tests.
+sets: {table1: cartoons, gallery: cartoons}
+seeds: [0]
+rows: [chan_vese, mumford_shah]
+data:
+  cartoons: {train: 24, val: 12}
+training: {size: 32, batch_size: 8, epochs: 1, warmup_epochs: 1, weights: none, autoencoder_width: 4}
+"""
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds; taken last")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """results/ and data/ of this test alone; gives the folder that holds both."""
+    monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / "data"))
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_profile(tmp_path):
+    """Path of a profile with two rows on 36 cartoons."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """One tiny profile with its two rows trained, without notebooks: (path of the profile, environment)."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY, encoding="utf-8")
+    environment = {"BIPARTITION_RESULTS": str(folder / "results"), "BIPARTITION_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1",
+                   "PYTHONPATH": str(ROOT / "lib")}
+    command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(path), "--no-notebooks"]
+    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return path, environment

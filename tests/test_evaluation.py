@@ -1,0 +1,212 @@
+"""Measures of masks: known answers, properties, and agreement with torchmetrics."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torchmetrics.classification import BinaryJaccardIndex
+
+from bipartition import evaluation
+from bipartition.evaluation import (
+    VOID,
+    boundary_iou,
+    evaluate,
+    fill_void,
+    foreground_overlap,
+    interval,
+    object_truth,
+    paired_difference,
+    rim,
+    rim_width,
+)
+
+
+def split_of(truth, labels=None, codes=None):
+    count = len(truth)
+    return SimpleNamespace(masks=truth, labels=np.zeros(count, int) if labels is None else np.array(labels),
+                           truth_codes=np.full(count, 1) if codes is None else np.array(codes),
+                           ids=[f"picture{index}" for index in range(count)])
+
+
+def random_case(count=6, size=20, seed=0):
+    random = np.random.default_rng(seed)
+    masks = random.integers(0, 256, (count, size, size), dtype=np.uint8)
+    truth = random.choice(np.array([0, 1, 2, VOID], dtype=np.uint8), (count, size, size))
+    return masks, split_of(truth, labels=np.arange(count) % 2, codes=np.arange(count) % 2 + 1)
+
+
+class TestEvaluate:
+    def test_known_answer_with_void_and_two_classes(self):
+        truth = np.array([[[1, 1, 0, 255], [1, 1, 0, 255]], [[2, 0, 0, 0], [0, 0, 0, 0]]], np.uint8)
+        masks = np.array([[[255, 255, 255, 255], [0, 0, 0, 255]], [[255, 255, 0, 0], [255, 255, 0, 0]]], np.uint8)
+        found = evaluate(masks, split_of(truth, labels=[0, 1]), ["dog", "cat"])
+        assert [line["iou"] for line in found["per_image"]] == [0.4, 0.25]
+        assert [(line["intersection"], line["union"]) for line in found["per_image"]] == [(2, 5), (1, 4)]
+        assert found["classes"]["dog"]["iou"] == 0.4 and found["classes"]["cat"]["n"] == 1
+        assert found["mean_iou"] == pytest.approx(0.325)
+        assert [line["area"] for line in found["per_image"]] == [0.625, 0.5]
+
+    def test_pooled_iou_adds_pixels_where_the_mean_adds_pictures(self):
+        truth = np.zeros((2, 4, 4), np.uint8)
+        truth[0, 0, 0], truth[1] = 1, 1
+        masks = np.zeros((2, 4, 4), np.uint8)
+        masks[1] = 255
+        found = evaluate(masks, split_of(truth), ["dog"])["classes"]["dog"]
+        assert found["iou"] == 0.5
+        assert found["pooled_iou"] == pytest.approx(16 / 17, abs=1e-6)
+
+    def test_mean_iou_is_the_mean_over_classes(self):
+        truth = np.ones((4, 4, 4), np.uint8)
+        masks = np.full((4, 4, 4), 255, np.uint8)
+        masks[3] = 0
+        assert evaluate(masks, split_of(truth, labels=[0, 0, 0, 1]), ["dog", "cat"])["mean_iou"] == 0.5
+
+    def test_foreground_begins_at_one_half(self):
+        truth = np.ones((1, 2, 2), np.uint8)
+        assert evaluate(np.full((1, 2, 2), 128, np.uint8), split_of(truth), ["dog"])["mean_iou"] == 1
+        assert evaluate(np.full((1, 2, 2), 127, np.uint8), split_of(truth), ["dog"])["mean_iou"] == 0
+
+    def test_grey_is_what_lies_strictly_between_a_tenth_and_nine_tenths(self):
+        masks = np.array([[[25, 26], [229, 230]]], np.uint8)
+        assert evaluate(masks, split_of(np.ones((1, 2, 2), np.uint8)), ["dog"])["grey"] == 0.5
+
+    def test_empty_prediction_scores_zero_and_a_picture_without_object_is_left_out(self):
+        truth = np.zeros((2, 4, 4), np.uint8)
+        truth[0, :2] = 1
+        found = evaluate(np.zeros((2, 4, 4), np.uint8), split_of(truth), ["dog"])
+        assert [line["iou"] for line in found["per_image"]] == [0.0, None]
+        assert found["classes"]["dog"] == {"n": 1, "iou": 0.0, "pooled_iou": 0.0, "boundary_iou": 0.0}
+
+    def test_own_class_makes_other_objects_background(self):
+        truth = np.array([[[1, 2], [0, 0]]], np.uint8)
+        masks = np.array([[[255, 0], [0, 0]]], np.uint8)
+        split = split_of(truth, codes=[1])
+        assert evaluate(masks, split, ["dog"])["mean_iou"] == 0.5
+        assert evaluate(masks, split, ["dog"], truth="own")["mean_iou"] == 1
+        with pytest.raises(ValueError, match="'any' or 'own'"):
+            evaluate(masks, split, ["dog"], truth="largest")
+
+    def test_without_truth_what_needs_one_is_null(self):
+        split = split_of(np.zeros((3, 2, 2), np.uint8))
+        split.masks = None
+        found = json.loads(json.dumps(evaluate(np.full((3, 2, 2), 51, np.uint8), split, ["dog"])))
+        assert found["mean_iou"] is None and found["per_image"][0]["iou"] is None
+        assert found["classes"]["dog"] == {"n": 3, "iou": None, "pooled_iou": None, "boundary_iou": None}
+        assert (found["area"], found["grey"]) == (0.2, 1.0)
+
+    def test_agrees_with_torchmetrics(self):
+        masks, split = random_case()
+        found = evaluate(masks, split, ["dog", "cat"])
+        for mask, truth, line in zip(masks, split.masks, found["per_image"], strict=True):
+            target = torch.from_numpy(np.where(truth == VOID, -1, truth > 0).astype(np.int64))
+            theirs = BinaryJaccardIndex(ignore_index=-1)(torch.from_numpy((mask >= 128).astype(np.int64)), target)
+            assert line["iou"] == pytest.approx(float(theirs), abs=1e-6)
+
+    def test_chunks_change_nothing(self, monkeypatch):
+        masks, split = random_case(count=7)
+        whole = evaluate(masks, split, ["dog", "cat"])
+        monkeypatch.setattr(evaluation, "_CHUNK_PIXELS", 2 * 20 * 20)
+        assert evaluate(masks, split, ["dog", "cat"]) == whole
+
+    @pytest.mark.parametrize(("shape", "kind"), [((2, 4, 4), np.uint8), ((3, 4, 4), float), ((3, 5, 5), np.uint8)])
+    def test_masks_that_do_not_fit_are_an_error(self, shape, kind):
+        with pytest.raises(ValueError, match="masks"):
+            evaluate(np.zeros(shape, kind), split_of(np.ones((3, 4, 4), np.uint8)), ["dog"])
+
+
+class TestBoundary:
+    def test_rim_width_is_two_per_cent_of_the_diagonal(self):
+        assert [rim_width((size, size)) for size in (8, 64, 112, 224)] == [1, 2, 3, 6]
+
+    def test_rim_of_a_square_and_of_a_full_picture(self):
+        square = np.zeros((1, 9, 9), bool)
+        square[0, 2:7, 2:7] = True
+        assert rim(square, 1).sum() == 25 - 9
+        assert rim(square, 2).sum() == 25 - 1
+        assert rim(np.ones((1, 6, 6), bool), 1).sum() == 36 - 16
+
+    def test_shifted_square_by_hand(self):
+        one = np.zeros((1, 12, 12), bool)
+        one[0, 3:7, 3:7] = True
+        other = np.roll(one, 1, axis=2)
+        assert boundary_iou(one, one, 1)[0] == 1
+        # rims of 12 pixels each; common: 3 + 3 in the top and bottom lines, nothing on the sides
+        assert boundary_iou(one, other, 1)[0] == pytest.approx(6 / 18)
+
+    def test_both_empty_is_undefined_and_one_empty_is_zero(self):
+        empty, full = np.zeros((1, 5, 5), bool), np.ones((1, 5, 5), bool)
+        assert np.isnan(boundary_iou(empty, empty)[0])
+        assert boundary_iou(empty, full)[0] == 0
+
+    def test_sees_a_ragged_contour_that_iou_hardly_notices(self):
+        truth = np.zeros((1, 64, 64), bool)
+        truth[0, 12:52, 12:52] = True
+        ragged = truth.copy()
+        ragged[0, 12:52, 10:54:2] |= True
+        ragged[0, 12:14, 12:52:2] = ragged[0, 50:52, 12:52:2] = False
+        overlap, union = foreground_overlap(ragged, truth, np.zeros_like(truth))
+        assert overlap[0] / union[0] > 0.9
+        assert boundary_iou(ragged, truth)[0] < 0.75
+
+    def test_contour_runs_through_the_middle_of_the_void_ring(self):
+        truth = np.zeros((1, 20, 20), np.uint8)
+        truth[0, 4:16, 4:16] = VOID
+        truth[0, 8:12, 8:12] = 3
+        is_object, is_void = object_truth(truth, [3])
+        filled = fill_void(is_object, is_void)[0]
+        assert filled[10, 6:14].all() and not filled[10, :6].any() and not filled[10, 14:].any()
+
+    def test_void_elsewhere_and_nowhere(self):
+        objects = np.zeros((2, 4, 4), bool)
+        objects[:, 0] = True
+        void = np.zeros((2, 4, 4), bool)
+        void[1] = True
+        assert (fill_void(objects, void) == objects).all()
+
+
+class TestInterval:
+    def test_mean_of_class_means(self):
+        found = interval([0.0, 0.0, 0.0, 1.0], ["dog", "dog", "dog", "cat"])
+        assert found == (0.5, 0.5, 0.5)
+
+    def test_same_numbers_give_the_same_interval_and_it_encloses_the_mean(self):
+        values = np.random.default_rng(1).random((3, 50))
+        found = interval(values)
+        assert found == interval(values)
+        assert found.low < found.mean < found.high and found.mean == pytest.approx(values.mean())
+
+    def test_covers_the_truth_about_as_often_as_it_says(self):
+        random = np.random.default_rng(0)
+        hits = 0
+        for _ in range(200):
+            sample = interval(random.beta(4, 2, size=60), resamples=400)
+            hits += sample.low <= 4 / 6 <= sample.high
+        assert 0.89 <= hits / 200 <= 0.99
+
+    def test_seeds_that_disagree_widen_it(self):
+        values = np.random.default_rng(2).random(400)
+        alike, unlike = interval([values, values]), interval([values - 0.2, values + 0.2])
+        assert unlike.mean == pytest.approx(alike.mean)
+        assert unlike.high - unlike.low > 4 * (alike.high - alike.low)
+
+    def test_unknown_numbers_are_left_out(self):
+        assert interval([[1.0, np.nan], [1.0, np.nan]]).mean == 1
+        assert np.isnan(interval([np.nan, np.nan])).all()
+        with pytest.raises(ValueError, match="in one seed and none in another"):
+            interval([[1.0, np.nan], [1.0, 1.0]])
+
+    def test_groups_must_fit(self):
+        with pytest.raises(ValueError, match="3 groups for 2 pictures"):
+            interval([1.0, 2.0], ["a", "b", "c"])
+
+    def test_paired_difference_is_sharper_than_two_intervals(self):
+        random = np.random.default_rng(3)
+        hard = random.random((2, 100))
+        better = np.clip(hard + 0.02 + 0.01 * random.standard_normal(hard.shape), -1, 2)
+        found, alone = paired_difference(better, hard), interval(hard)
+        assert 0 < found.low < found.mean < found.high < 0.05
+        assert found.high - found.low < (alone.high - alone.low) / 5
+        with pytest.raises(ValueError, match="not the same seeds and pictures"):
+            paired_difference(hard, hard[:, :5])

@@ -1,0 +1,200 @@
+"""Figures: what is in which panel, not only that a file exists."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from bipartition import figures
+from bipartition.figures import (
+    FIGURE4_ROWS,
+    NOT_TRAINED,
+    caption,
+    choose,
+    contact_sheet,
+    figure4,
+    figure5,
+    figure6,
+    learning_curves,
+    save,
+)
+
+COUNT, SIZE = 5, 8
+SIDES = ["$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"]
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 3, SIZE, SIZE), dtype=np.uint8)
+
+
+@pytest.fixture
+def masks():
+    random = np.random.default_rng(1)
+    return {name: random.integers(0, 256, (COUNT, SIZE, SIZE), dtype=np.uint8) for name in FIGURE4_ROWS}
+
+
+def panels(figure, columns):
+    axes = figure.axes
+    assert len(axes) % columns == 0
+    return np.array(axes, dtype=object).reshape(-1, columns)
+
+
+def array(axes):
+    assert len(axes.images) == 1
+    return np.asarray(axes.images[0].get_array())
+
+
+def as_pictures(image):
+    return np.moveaxis(image, 0, -1)
+
+
+def says_not_trained(axes):
+    return not axes.images and [text.get_text() for text in axes.texts] == [NOT_TRAINED]
+
+
+def test_columns_are_in_the_papers_order():
+    assert FIGURE4_ROWS == ("casm", "classification_only", "chan_vese_only", "mumford_shah_only", "chan_vese",
+                            "mumford_shah")
+
+
+class TestFigure4:
+    def test_panels_hold_picture_mask_foreground_background(self, images, masks):
+        grid = panels(figure4(images, masks, [3, 1]), 6)
+        assert grid.shape == (8, 6)
+        for place, index in enumerate((3, 1)):
+            picture = as_pictures(images[index])
+            for column, name in enumerate(FIGURE4_ROWS):
+                first, mask, foreground, background = grid[4 * place:4 * place + 4, column]
+                cut = masks[name][index] >= 128
+                assert (array(first) == picture).all()
+                assert (array(mask) == cut).all()
+                assert np.allclose(array(foreground), np.where(cut[..., None], picture / 255, 0))
+                assert np.allclose(array(background), np.where(cut[..., None], 0, picture / 255))
+
+    def test_letters_and_row_labels(self, images, masks):
+        grid = panels(figure4(images, masks, [0], titles={"casm": "Baseline"}), 6)
+        heads = [axes.get_title() for axes in grid[0]]
+        assert [head[:3] for head in heads] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"] and heads[0] == "(a) Baseline"
+        assert [axes.get_ylabel() for axes in grid[:, 0]] == SIDES
+
+    def test_soft_masks_are_shown_as_they_are_and_the_halves_add_up(self, images, masks):
+        grid = panels(figure4(images, masks, [2], soft=True), 6)
+        assert np.allclose(array(grid[1, 4]), masks["chan_vese"][2] / 255)
+        assert np.allclose(array(grid[2, 4]) + array(grid[3, 4]), as_pictures(images[2]) / 255)
+
+    def test_a_missing_run_is_a_labelled_empty_panel(self, images, masks):
+        del masks["casm"]
+        masks["mumford_shah"] = None
+        grid = panels(figure4(images, masks, [0]), 6)
+        for column in (0, 5):
+            assert (array(grid[0, column]) == as_pictures(images[0])).all()
+            assert all(says_not_trained(axes) for axes in grid[1:, column])
+        assert grid[1, 1].images
+
+    def test_all_panels_have_one_size_and_stay_on_the_page(self, images, masks):
+        figure = figure4(images, masks, [0, 1])
+        width, height = figure.get_size_inches()
+        boxes = [axes.get_position() for axes in figure.axes]
+        assert np.allclose([box.width * width for box in boxes], boxes[0].width * width)
+        assert np.allclose([box.height * height for box in boxes], boxes[0].width * width)
+        assert min(box.x0 for box in boxes) >= 0 and max(box.x1 for box in boxes) <= 1
+        assert min(box.y0 for box in boxes) >= 0 and max(box.y1 for box in boxes) <= 1
+
+
+class TestFigures5And6:
+    def test_two_groups_side_by_side(self, images, masks):
+        grid = panels(figure5(images, masks["mumford_shah"], [4, 0, 2]), 8)
+        assert grid.shape == (2, 8)
+        for index, group in ((4, grid[0, :4]), (0, grid[0, 4:]), (2, grid[1, :4])):
+            assert (array(group[0]) == as_pictures(images[index])).all()
+            assert (array(group[1]) == (masks["mumford_shah"][index] >= 128)).all()
+        assert all(not axes.images and not axes.axison for axes in grid[1, 4:])
+        assert [axes.get_title() for axes in grid[0]] == SIDES * 2
+
+    def test_truth_in_the_second_column_object_white_void_grey(self, images, masks):
+        truth = np.zeros((COUNT, SIZE, SIZE), np.uint8)
+        truth[1, 0], truth[1, 1], truth[1, 2] = 7, 255, 20
+        grid = panels(figure6(images, truth, masks["mumford_shah"], [1]), 5)
+        assert [axes.get_title() for axes in grid[0, :3]] == ["$I$", "truth", r"$1-\phi$"]
+        shown = array(grid[0, 1])
+        assert (shown[[0, 2]] == 1).all() and (shown[1] == 0.5).all() and (shown[3:] == 0).all()
+        assert (array(grid[0, 2]) == (masks["mumford_shah"][1] >= 128)).all()
+
+    def test_missing_run_leaves_picture_and_truth(self, images):
+        grid = panels(figure6(images, np.ones((COUNT, SIZE, SIZE), np.uint8), None, [0, 1]), 10)
+        assert all(axes.images for axes in grid[0, [0, 1, 5, 6]])
+        assert all(says_not_trained(axes) for axes in grid[0, [2, 3, 4, 7, 8, 9]])
+        assert all(says_not_trained(axes) for axes in panels(figure5(images, None, [0]), 4)[0, 1:])
+
+
+class TestChoose:
+    def test_classes_take_turns(self):
+        labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
+        chosen = choose(labels, 6, seed=4)
+        assert len(set(chosen)) == 6 and np.bincount(labels[chosen]).tolist() == [2, 2, 2]
+
+    def test_seeded_and_never_more_than_there_are(self):
+        labels = np.arange(40) % 4
+        assert (choose(labels, 8, seed=1) == choose(labels, 8, seed=1)).all()
+        assert (choose(labels, 8, seed=1) != choose(labels, 8, seed=2)).any()
+        assert sorted(choose([0, 1, 0], 9)) == [0, 1, 2]
+
+
+class TestSave:
+    def test_same_masks_give_the_same_bytes(self, images, masks, tmp_path):
+        for folder in ("one", "two"):
+            path = save(figure5(images, masks["casm"], [0]), tmp_path / folder / "figure5")
+            assert path == tmp_path / folder / "figure5.png"
+        for suffix in ("png", "pdf"):
+            one, two = ((tmp_path / folder / f"figure5.{suffix}").read_bytes() for folder in ("one", "two"))
+            assert one == two and len(one) > 1000
+        assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure5.pdf", "figure5.png"]
+
+    def test_a_users_own_style_changes_nothing(self, images, masks, tmp_path):
+        plain = save(figure5(images, masks["casm"], [0]), tmp_path / "plain").read_bytes()
+        with plt.style.context("dark_background"), plt.rc_context({"image.interpolation": "bilinear", "font.size": 20}):
+            assert save(figure5(images, masks["casm"], [0]), tmp_path / "dark").read_bytes() == plain
+
+    def test_nothing_stays_open_in_pyplot(self, images):
+        before = plt.get_fignums()
+        contact_sheet(images[:1], None, ["a"])
+        assert plt.get_fignums() == before
+
+
+def test_contact_sheet_shows_every_picture_with_its_name_and_truth(images):
+    truth = np.zeros((COUNT, SIZE, SIZE), np.uint8)
+    truth[:, 2:4] = 3
+    grid = panels(contact_sheet(images, truth, list("abcde"), columns=3), 3)
+    assert grid.shape == (4, 3)
+    assert [grid[row, column].get_title() for row, column in ((0, 0), (0, 2), (2, 1))] == ["a", "c", "e"]
+    assert (array(grid[2, 1]) == as_pictures(images[4])).all() and (array(grid[3, 1]) == (truth[4] > 0)).all()
+    assert not grid[2, 2].axison and not grid[3, 2].axison
+    assert panels(contact_sheet(images, None, list("abcde"), columns=3), 3).shape == (2, 3)
+
+
+def test_learning_curves_draw_what_the_history_has():
+    history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2, 1], "fidelity": [1.0, 1, 1],
+                            "accuracy": [0.1, 0.5, 0.9], "val_grey": [np.nan, 0.5, 0.2], "val_iou": [np.nan, 0.2, 0.7]})
+    figure = learning_curves({"Chan-Vese": history, "warm-up": history[["epoch", "loss"]]})
+    losses, watched, other, nothing = figure.axes
+    assert {curve.get_label() for curve in losses.lines} == {"loss", "fidelity"}
+    assert {curve.get_label() for curve in watched.lines} == {"accuracy (training)", "grey", "IoU"}
+    iou = next(curve for curve in watched.lines if curve.get_label() == "IoU")
+    assert iou.get_xydata().tolist() == [[2, 0.2], [3, 0.7]]
+    assert losses.get_title() == "Chan-Vese" and [len(axes.lines) for axes in (other, nothing)] == [1, 0]
+
+
+def test_captions_stand_alone():
+    text = caption("figure4", dataset="dogs-vs-cats", size=112, choice="drawn by seed 0", seed=3, note="Few epochs.")
+    for part in ("(a)", "(f)", "1 − φ", "(1 − φ) ⊙ I", "112 × 112", "dogs-vs-cats", "drawn by seed 0", "seed 3",
+                 "Few epochs."):
+        assert part in text
+    assert "undecided grey" in caption("figure6", dataset="voc2012", size=224, choice="the worst")
+    assert "undecided" not in caption("figure5", dataset="dogs-vs-cats", size=224, choice="drawn")
+    with pytest.raises(ValueError, match="no caption for 'figure7'"):
+        caption("figure7", dataset="voc2012", size=64, choice="drawn")
+
+
+def test_one_style_is_readable():
+    assert figures.STYLE["font.size"] >= 7 and figures.STYLE["pdf.fonttype"] == 42 and len(set(figures.COLOURS)) == 8

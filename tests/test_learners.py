@@ -1,0 +1,152 @@
+"""Updates (20) and (23): which part of the loss reaches whom, by which way."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+
+from bipartition.configuration import Configuration
+from bipartition.learners import build_learner, objective_parts, objective_weights
+from bipartition.objectives import weighted_sum
+from bipartition.rows import ROWS, TABLE_ROWS
+
+CLASSES = 4
+
+
+@pytest.fixture
+def batch():
+    rng = torch.Generator().manual_seed(0)
+    return torch.rand(4, 3, 32, 32, generator=rng), torch.tensor([0, 1, 2, 3])
+
+
+def learner_of(row, **settings):
+    torch.manual_seed(0)
+    settings = {"batch_norm": "frozen", "autoencoder_width": 8, "weights": "none"} | settings
+    configuration = Configuration(row=row, dataset="cartoons", seed=0, size=32, **settings)
+    return build_learner(configuration, CLASSES, "none", Accelerator(cpu=True))
+
+
+def reached(module):
+    return any(p.grad is not None and p.grad.abs().max() > 0 for p in module.parameters())
+
+
+def loss_of(learner, batch, only):
+    """L with all weights cut to 0 but those named."""
+    image, labels = batch
+    learner.network.train()
+    partition = learner.network(image)
+    parts = objective_parts(image, partition, labels, learner.row, learner.configuration)
+    weights = {name: weight if name in only else 0.0 for name, weight in learner.weights.items()}
+    return weighted_sum(parts, weights), partition
+
+
+class TestWhatReachesTheClassifier:
+    """Each of the three ways of (20), with the other two cut."""
+
+    def test_through_the_feature_maps_and_phi(self, batch):
+        learner = learner_of("chan_vese")
+        loss_of(learner, batch, {"fidelity", "area", "variation"})[0].backward()
+        assert reached(learner.network.classifier) and reached(learner.network.mask_decoder)
+
+    @pytest.mark.parametrize("part", ["foreground", "background"])
+    def test_through_the_scores_of_a_cut_picture(self, batch, part):
+        learner = learner_of("chan_vese")
+        # The way through phi is cut: the decoder's answer does not depend on the feature maps any more.
+        for parameter in learner.network.mask_decoder.parameters():
+            torch.nn.init.zeros_(parameter)
+        loss_of(learner, batch, {part})[0].backward()
+        assert reached(learner.network.classifier.body.fc) and reached(learner.network.classifier)
+
+    def test_all_three_ways_are_closed_when_it_learns_from_clean_pictures_only(self, batch):
+        learner = learner_of("mumford_shah", classifier_learns="clean")
+        loss_of(learner, batch, set(learner.weights))[0].backward()
+        assert not reached(learner.network.classifier)
+        assert all(reached(getattr(learner.network, name))
+                   for name in ("mask_decoder", "foreground_decoder", "background_decoder"))
+
+    def test_ce_of_o_reaches_only_the_classifier(self, batch):
+        learner = learner_of("mumford_shah")
+        image, labels = batch
+        F.cross_entropy(learner.network(image).image_logits, labels).backward()
+        assert reached(learner.network.classifier)
+        assert not any(reached(getattr(learner.network, name))
+                       for name in ("mask_decoder", "foreground_decoder", "background_decoder"))
+
+
+class TestTheStep:
+    @pytest.mark.parametrize("row", ["chan_vese", "mumford_shah"])
+    def test_one_backward_pass_gives_the_gradients_of_the_two_updates(self, batch, row):
+        """Classifier: gradient of L + CE(o).  Decoders: gradient of L."""
+        image, labels = batch
+        learner = learner_of(row, optimiser="sgd", classifier_rate=0.1, decoder_rate=0.1)
+        loss, partition = loss_of(learner, batch, set(learner.weights))
+        clean = F.cross_entropy(partition.image_logits, labels)
+        named = dict(learner.network.named_parameters())
+        of_loss = dict(zip(named, torch.autograd.grad(loss, list(named.values()), retain_graph=True), strict=True))
+        of_clean = dict(zip(named, torch.autograd.grad(clean, list(named.values()), allow_unused=True), strict=True))
+        before = {name: parameter.detach().clone() for name, parameter in named.items()}
+        learner.step(image, labels, torch.Generator())
+        for name, parameter in named.items():
+            gradient = of_loss[name]
+            if name.startswith("classifier"):
+                gradient = gradient + of_clean[name]
+            decayed = gradient + 1e-4 * before[name]
+            torch.testing.assert_close(parameter.detach(), before[name] - 0.1 * decayed, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize("row", list(ROWS))
+    def test_every_row_learns_from_a_batch(self, batch, row):
+        learner = learner_of(row)
+        image, labels = batch
+        before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+        parts = learner.step(image, labels, torch.Generator().manual_seed(0))
+        assert all(torch.isfinite(value) for value in parts.values())
+        after = learner.network.state_dict()
+        assert any(not torch.equal(before[name], after[name]) for name in before)
+
+    def test_a_classifier_left_alone_stays_as_it_was(self, batch):
+        learner = learner_of("chan_vese", classifier_learns="nothing")
+        before = {name: value.clone() for name, value in learner.network.classifier.state_dict().items()}
+        learner.step(*batch, torch.Generator())
+        after = learner.network.classifier.state_dict()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+
+    def test_repeated_steps_on_one_batch_lower_the_loss(self, batch):
+        learner = learner_of("chan_vese", optimiser="adam", classifier_rate=1e-3, decoder_rate=1e-3)
+        learner.network.train()
+        losses = [learner.step(*batch, torch.Generator())["loss"].item() for _ in range(12)]
+        assert losses[-1] < losses[0] - 0.1
+
+
+class TestTheRows:
+    def test_mumford_shah_differs_from_chan_vese_by_two_decoders_and_the_energy(self, batch):
+        one, three = learner_of("chan_vese"), learner_of("mumford_shah")
+        extra = dict(three.network.named_parameters()).keys() - dict(one.network.named_parameters()).keys()
+        assert {name.split(".")[0] for name in extra} == {"foreground_decoder", "background_decoder"}
+        assert type(one) is type(three) and one.weights == three.weights
+        parts = [set(objective_parts(batch[0], learner.network(batch[0]), batch[1], learner.row, learner.configuration))
+                 for learner in (one, three)]
+        assert parts[1] - parts[0] == {"variation_foreground", "variation_background"} and parts[0] <= parts[1]
+
+    def test_classification_only_is_s_and_the_regularisers(self, batch):
+        for regularised, expected in ((True, {"area", "variation"}), (False, set())):
+            learner = learner_of("classification_only", regularised=regularised)
+            parts = objective_parts(batch[0], learner.network(batch[0]), batch[1], learner.row, learner.configuration)
+            assert set(parts) == expected | {"foreground", "background"}
+
+    def test_the_loss_only_rows_have_no_classifier(self, batch):
+        for row in ("chan_vese_only", "mumford_shah_only"):
+            learner = learner_of(row)
+            assert not hasattr(learner.network, "classifier")
+            parts = objective_parts(batch[0], learner.network(batch[0]), batch[1], learner.row, learner.configuration)
+            assert "foreground" not in parts and "fidelity" in parts
+
+    def test_alpha_scales_the_energy_and_its_regularisers_but_not_s(self):
+        configuration = Configuration(row="chan_vese", dataset="cartoons", seed=0, alpha=3.0, lambda1=2.0, lambda2=0.5)
+        weights = objective_weights(configuration)
+        assert (weights["fidelity"], weights["area"], weights["variation"]) == (3.0, 6.0, 1.5)
+        assert weights["foreground"] == weights["background"] == 1.0
+
+    def test_the_rows_of_table_1_carry_the_papers_values(self):
+        assert TABLE_ROWS == ("casm", "classification_only", "chan_vese", "mumford_shah")
+        means = [sum(ROWS[name].paper.values()) / 6 for name in TABLE_ROWS]
+        assert means == pytest.approx([0.747, 0.452, 0.767, 0.775], abs=5e-4)

@@ -1,0 +1,97 @@
+"""make: the contract's commands, clear errors, and folders whose names hold spaces."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+@pytest.fixture
+def project(root, tmp_path):
+    """A copy of the checkout in a folder with a space, with an environment that looks ready."""
+    folder = tmp_path / "with a space"
+    shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("notebooks", "profiles"):
+        shutil.copytree(root / name, folder / name)
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copy(root / name, folder / name)
+    scripts = folder / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    (scripts / "python").write_text(f'#!/bin/sh\nPYTHONPATH="{folder}/lib" exec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (scripts / "python").chmod(0o755)
+    (folder / ".venv" / ".ready").touch()
+    return folder
+
+
+def make(folder, *arguments, **environment):
+    kept = {key: value for key, value in os.environ.items()
+            if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "SEEDS", "ROWS", "DATASETS", "BIPARTITION_RESULTS",
+                           "BIPARTITION_DATA", "BIPARTITION_NOTEBOOKS")}
+    return subprocess.run(["make", *arguments], cwd=folder, env=kept | environment, capture_output=True, text=True, check=False)
+
+
+def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
+    began = time.monotonic()
+    ended = make(root)
+    assert time.monotonic() - began < 2  # 0.1 s on an idle machine
+    assert ended.returncode == 0
+    for word in ("help", "env", "data", "reproduce", "train", "figures", "table", "report", "test", "bench", "lab", "lock", "clean",
+                 "PROFILE", "SEEDS", "ROWS", "DATASETS", "PYTHON", "VOC_ROOT", "make reproduce PROFILE=smoke"):
+        assert word in ended.stdout
+    assert ended.stdout == make(root, "help").stdout
+
+
+def test_a_mistyped_variable_is_refused_with_the_right_ones(root):
+    ended = make(root, "reproduce", "PROFIL=smoke")
+    assert ended.returncode != 0
+    assert "PROFIL" in ended.stderr and "PROFILE SEEDS ROWS DATASETS" in ended.stderr
+
+
+@pytest.mark.parametrize(("argument", "words"), [
+    ("PROFILE=dmeo", ["'dmeo'", "demo, laptop, paper, smoke"]),
+    ("ROWS=chanvese", ["'chanvese'", "chan_vese"]),
+    ("SEEDS=x", ["'x'", "SEEDS="]),
+    ("DATASETS=voc", ["'voc'", "cartoons"]),
+])
+def test_a_mistyped_value_is_refused_with_the_right_ones(project, argument, words):
+    ended = make(project, "reproduce", argument)
+    assert ended.returncode != 0
+    assert all(word in ended.stderr for word in words)
+    assert not (project / "results").exists()
+
+
+@pytest.mark.slow
+def test_data_is_prepared_in_a_folder_with_a_space_and_only_once(project):
+    ended = make(project, "data", "PROFILE=smoke")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert (project / "results" / "smoke" / "notebooks" / "prepare-cartoons.ipynb").is_file()
+    assert list((project / "data" / "prepared").glob("cartoons-32-*/prepared.json"))
+    assert "nothing to do" in make(project, "data", "PROFILE=smoke").stdout
+
+
+def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
+    for name in ("results/smoke", "results/demo", "results/published", "data/raw"):
+        (project / name).mkdir(parents=True)
+    assert make(project, "clean", "PROFILE=smoke").returncode == 0
+    for name in ("", "published", "..", "a b", "/tmp"):
+        assert make(project, "clean", f"PROFILE={name}").returncode != 0
+    left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/*"), *project.glob("data/*")))
+    assert left == ["data/raw", "results/demo", "results/published"]
+
+
+def test_a_python_that_does_not_exist_is_named(project):
+    shutil.rmtree(project / ".venv")
+    ended = make(project, "env", "PYTHON=python2.99")
+    assert ended.returncode != 0
+    assert "PYTHON=python2.99" in ended.stderr and "3.11 to 3.13" in ended.stderr
+    assert not (project / ".venv" / ".ready").exists()
+
+
+def test_the_ci_script_is_executable_and_strict(root):
+    path = root / ".ci" / "run"
+    assert os.access(path, os.X_OK)
+    assert "set -euo pipefail" in path.read_text(encoding="utf-8")
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0

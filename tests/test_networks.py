@@ -1,0 +1,175 @@
+"""The networks: shapes, the fused decoders, who moves batch norm's statistics, and weights files."""
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet18, vgg16
+
+from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Decoder, fused_decoders
+
+
+@pytest.fixture
+def image():
+    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def classifier():
+    torch.manual_seed(0)
+    return Classifier(6)
+
+
+def running_means(classifier):
+    return [module.running_mean.clone() for module in classifier.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def gradient_size(module):
+    return sum(p.grad.abs().sum().item() for p in module.parameters() if p.grad is not None)
+
+
+class TestClassifier:
+    def test_it_is_torchvisions_resnet18_behind_the_imagenet_normalisation(self, classifier, image):
+        classifier.eval()
+        body = resnet18(num_classes=6).eval()
+        body.load_state_dict(classifier.body.state_dict())
+        mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+        normalised = (image - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1)
+        torch.testing.assert_close(classifier(image)[0], body(normalised))
+
+    def test_the_feature_maps_of_a_224_pixel_picture_have_the_papers_sizes(self, classifier):
+        features = classifier.eval()(torch.rand(1, 3, 224, 224))[1]
+        assert [tuple(f.shape[1:]) for f in features] == [
+            (64, 56, 56), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
+
+    def test_weights_are_read_from_a_file_and_the_last_layer_is_new(self, tmp_path):
+        torch.manual_seed(1)
+        state = resnet18().state_dict()
+        torch.save({name: value.half() if value.is_floating_point() else value for name, value in state.items()},
+                   tmp_path / "weights.pth")
+        body = Classifier(6, tmp_path / "weights.pth").body
+        torch.testing.assert_close(body.conv1.weight, state["conv1.weight"].half().float())
+        assert body.fc.out_features == 6
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(ValueError, match="nowhere.pth does not exist; set RESNET18_WEIGHTS"):
+            Classifier(6, tmp_path / "nowhere.pth")
+
+    def test_the_weights_of_another_network_are_refused_with_what_does_not_fit(self, tmp_path):
+        state = resnet18().state_dict()
+        state["extra"] = state.pop("conv1.weight")
+        torch.save(state, tmp_path / "other.pth")
+        with pytest.raises(ValueError, match=r"missing \['conv1.weight'\], unexpected \['extra'\]"):
+            Classifier(6, tmp_path / "other.pth")
+
+    def test_a_file_that_is_no_state_dict_is_refused(self, tmp_path):
+        (tmp_path / "text.pth").write_text("hello")
+        with pytest.raises(ValueError, match="text.pth is not a PyTorch state dict"):
+            Classifier(6, tmp_path / "text.pth")
+
+    def test_a_pickle_that_would_run_code_is_refused(self, tmp_path):
+        torch.save({"payload": Classifier}, tmp_path / "evil.pth", pickle_protocol=4)
+        with pytest.raises(ValueError, match="evil.pth is not a PyTorch state dict"):
+            Classifier(6, tmp_path / "evil.pth")
+
+
+class TestDecoder:
+    def test_it_agrees_with_the_papers_order_upsample_then_convolve(self, classifier, image):
+        decoder = Decoder(1).double()
+        features = tuple(f.double() for f in classifier.eval()(image)[1])
+        maps = [torch.relu(reduce(nn.functional.interpolate(f, size=(16, 16), mode="bilinear", align_corners=False)))
+                for reduce, f in zip(decoder.reduce, features, strict=True)]
+        x = decoder.combine(torch.cat(maps, dim=1))
+        expected = torch.sigmoid(nn.functional.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False))
+        torch.testing.assert_close(decoder(features, (64, 64)), expected)
+
+    def test_three_fused_decoders_answer_as_three_alone(self, classifier, image):
+        features = classifier.eval()(image)[1]
+        decoders = [Decoder(1), Decoder(3), Decoder(3)]
+        for fused, decoder in zip(fused_decoders(decoders, features, (64, 64)), decoders, strict=True):
+            torch.testing.assert_close(fused, decoder(features, (64, 64)))
+
+    @pytest.mark.parametrize("initial", [0.2, 0.5, 0.9])
+    def test_the_untrained_answer_is_near_the_asked_one(self, classifier, image, initial):
+        decoder = Decoder(1, initial=initial)
+        assert decoder(classifier(image)[1], (64, 64)).mean().item() == pytest.approx(initial, abs=0.2)
+
+    def test_masks_are_float32_also_under_autocast(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            partition = network(image)
+        assert partition.background_mask.dtype == partition.matrices[0].dtype == torch.float32
+
+
+class TestBiPartitionNetwork:
+    def test_mumford_shah_has_two_decoders_more_and_nothing_else(self, classifier):
+        one = {name for name, _ in BiPartitionNetwork(classifier, matrices=False).named_children()}
+        three = {name for name, _ in BiPartitionNetwork(classifier, matrices=True).named_children()}
+        assert three - one == {"foreground_decoder", "background_decoder"} and one <= three
+
+    def test_figure_1_cuts_the_picture_in_two_and_asks_the_same_classifier(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=False).eval()
+        partition = network(image)
+        phi = partition.background_mask
+        assert partition.matrices is None
+        torch.testing.assert_close(partition.image_logits, classifier(image)[0])
+        torch.testing.assert_close(partition.foreground_logits, classifier((1 - phi) * image)[0])
+        torch.testing.assert_close(partition.background_logits, classifier(phi * image)[0])
+
+    def test_straight_through_shows_the_classifier_a_binary_cut_but_lets_gradients_pass(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=False, mask="straight_through").eval()
+        partition = network(image)
+        hard = (partition.background_mask > 0.5).float()
+        torch.testing.assert_close(partition.foreground_logits, classifier((1 - hard) * image)[0])
+        partition.foreground_logits.sum().backward()
+        assert gradient_size(network.mask_decoder) > 0
+
+    @pytest.mark.parametrize(("batch_norm", "passes"), [("shared", 3), ("separate", 1), ("frozen", 0)])
+    def test_how_many_passes_move_the_running_statistics(self, classifier, image, batch_norm, passes):
+        network = BiPartitionNetwork(classifier, matrices=False, batch_norm=batch_norm).train()
+        before = running_means(classifier)[0]
+        network(image)
+        after = running_means(classifier)[0]
+        stem = classifier.body.conv1(classifier.normalise(image)).mean(dim=(0, 2, 3)).detach()
+        if passes == 0:
+            torch.testing.assert_close(after, before)
+        elif passes == 1:
+            torch.testing.assert_close(after, 0.9 * before + 0.1 * stem)
+        else:
+            assert not torch.allclose(after, 0.9 * before + 0.1 * stem)
+
+    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("clean", False), ("nothing", False)])
+    def test_whether_the_judgement_of_the_cut_pictures_reaches_the_classifier(self, classifier, image, learns, reached):
+        network = BiPartitionNetwork(classifier, matrices=False, classifier_learns=learns)
+        partition = network(image)
+        (partition.foreground_logits.sum() + partition.background_logits.square().sum()).backward()
+        assert (gradient_size(classifier) > 0) == reached
+        assert gradient_size(network.mask_decoder) > 0
+
+    def test_the_answer_does_not_depend_on_who_learns(self, image):
+        answers = []
+        for learns in ("everything", "clean", "nothing"):
+            torch.manual_seed(4)
+            answers.append(BiPartitionNetwork(Classifier(6), matrices=False, classifier_learns=learns).eval()(image))
+        for other in answers[1:]:
+            torch.testing.assert_close(other.background_logits, answers[0].background_logits)
+
+
+class TestAutoEncoder:
+    def test_the_encoder_is_vgg16s(self):
+        ours = AutoEncoder(matrices=False, width=64).encoder.state_dict()
+        theirs = vgg16(weights=None).features.state_dict()
+        assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+
+    @pytest.mark.parametrize("matrices", [False, True])
+    def test_it_answers_with_grey_pictures_of_the_same_size(self, image, matrices):
+        torch.manual_seed(0)
+        partition = AutoEncoder(matrices=matrices, width=8)(image)
+        assert partition.background_mask.shape == (3, 1, 64, 64) and partition.image_logits is None
+        assert (partition.matrices is not None) == matrices
+        assert partition.background_mask.sub(0.5).abs().max() < 0.1
+
+    def test_signals_keep_their_size_through_all_layers(self, image):
+        torch.manual_seed(0)
+        network = AutoEncoder(matrices=False, width=16)
+        hidden = network.decoder[:-1](network.encoder(image))
+        assert 0.05 < hidden.std().item() / image.std().item() < 20

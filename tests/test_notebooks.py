@@ -1,0 +1,98 @@
+"""The notebooks: clean as they are committed, and each runs to its end on a tiny profile."""
+
+import ast
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from bipartition.notebooks import execute, parameter_names
+from bipartition.profiles import profile_names
+from bipartition.rows import ROWS
+
+NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1"]
+CELL_METADATA = {"tags"}
+NOTEBOOK_METADATA = {"kernelspec", "language_info"}
+LONGEST = 30
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(root, name):
+    return nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_the_folder_holds_these_notebooks_and_perhaps_more(root):
+    assert set(NAMES) <= {path.stem for path in (root / "notebooks").glob("*.ipynb")}
+
+
+def test_it_is_committed_without_outputs_or_traces_of_a_run(notebook):
+    nbformat.validate(notebook)
+    assert set(notebook.metadata) <= NOTEBOOK_METADATA
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.language_info == {"name": "python"}
+    for cell in notebook.cells:
+        assert set(cell.metadata) <= CELL_METADATA
+        if cell.cell_type == "code":
+            assert cell.outputs == [] and cell.execution_count is None
+
+
+def test_its_cells_have_stable_names_and_are_short(notebook, name):
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids) and all(one.startswith(f"nb{name[:2]}-") for one in ids)
+    assert all(len(cell.source.splitlines()) <= LONGEST for cell in notebook.cells)
+
+
+def test_it_opens_with_prose_and_has_one_cell_of_parameters(notebook, root):
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    assert "profile" in parameter_names(notebook, root)
+
+
+def test_its_default_parameters_exist(notebook):
+    cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+    assert values["profile"] in profile_names()
+    assert values.get("row", "casm") in ROWS
+
+
+def test_it_does_not_depend_on_its_working_directory(notebook):
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for word in ("os.chdir", "sys.path", "../", "os.getcwd", "%cd"):
+        assert word not in code
+
+
+@pytest.fixture(scope="module")
+def executed(trained, tmp_path_factory):
+    """Folder of the copies executed on the tiny runs, with the environment that they ran in."""
+    return tmp_path_factory.mktemp("executed"), *trained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch):
+    folder, profile, environment = executed
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    execute(root / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb", {"profile": str(profile)})
+    copy = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    assert all(cell.execution_count for cell in copy.cells if cell.cell_type == "code")
+    pictures = sum("image/png" in output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", ()))
+    assert pictures == {"01": 1, "02": 3, "03": 1, "04": 1, "05": 1}.get(name[:2], 0)
+
+
+@pytest.mark.slow
+def test_running_them_again_gives_the_same_tables(executed):
+    folder, _, environment = executed
+    copies = sorted(folder.glob("*.ipynb"))
+    if [path.stem for path in copies] != NAMES:
+        pytest.skip("not all notebooks were executed before")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "--nbval-lax",
+               "--nbval-current-env", "--nbval-cell-timeout=300", *map(str, copies)]
+    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder)
+    assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]

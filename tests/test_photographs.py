@@ -1,0 +1,43 @@
+"""Photographs of every kind become RGB of one size."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bipartition.datasets import photographs
+
+
+def read(picture, path, **options):
+    picture.save(path, **options)
+    return photographs.read_photograph(path, 8)[0]
+
+
+@pytest.mark.parametrize(("picture", "name", "colour"), [
+    (Image.new("RGB", (9, 7), (200, 30, 60)), "a.png", (200, 30, 60)),
+    (Image.new("L", (9, 7), 77), "a.jpg", (77, 77, 77)),
+    (Image.new("CMYK", (9, 7), (0, 255, 255, 0)), "a.tif", (255, 0, 0)),
+    (Image.fromarray(np.full((7, 9), 257 * 99, np.uint16)), "a.png", (99, 99, 99)),
+    (Image.new("RGB", (9, 7), (200, 30, 60)).quantize(4), "a.png", (200, 30, 60)),
+    (Image.new("RGBA", (9, 7), (0, 0, 0, 0)), "a.png", (255, 255, 255)),
+    (Image.new("LA", (9, 7), (40, 255)), "a.png", (40, 40, 40)),
+    (Image.new("1", (9, 7), 1), "a.png", (255, 255, 255)),
+], ids=["RGB", "grey", "CMYK", "16-bit", "palette", "transparent", "grey and alpha", "bilevel"])
+def test_every_kind_becomes_rgb(tmp_path, picture, name, colour):
+    image = read(picture, tmp_path / name)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+    assert np.abs(image.astype(int) - colour).max() <= 2
+
+
+def test_orientation_of_the_camera_is_applied(tmp_path):
+    picture = Image.new("RGB", (40, 20))
+    picture.paste("white", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees: left becomes top
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    image, original = photographs.read_photograph(tmp_path / "a.jpg", 8)
+    assert original == (20, 40) and image[0].mean() > 240 and image[-1].mean() < 15
+
+
+def test_shrinking_averages_instead_of_skipping(tmp_path):
+    checks = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
+    assert np.abs(read(checks, tmp_path / "a.png").astype(int) - 127).max() <= 3

@@ -1,0 +1,269 @@
+"""The pipeline makes what is missing or out of date, nothing else, and never calls a failed step done."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+
+from bipartition import notebooks, pipeline, runs, tasks
+from bipartition.notebooks import NotebookError, execute, parameter_names
+from bipartition.pipeline import main, reproduce, request_for
+from bipartition.profiles import load_profile
+
+
+@pytest.fixture
+def stage(places, tiny_profile, monkeypatch):
+    """Notebooks replaced by a function that leaves what they would leave; gives the list of those that were called."""
+    called = []
+
+    def fake(source, target, parameters):
+        called.append(target.stem)
+        request = request_for(parameters["profile"])
+        folder, profile = request.folder, request.profile
+        if "row" in parameters:
+            key = (parameters["dataset"], parameters["row"], parameters["seed"])
+            run = runs.run_folder(profile.name, *key)
+            made_by = runs.made_by(tasks.configuration_for(profile, *key), tasks._checksum(profile, key[0]))
+            runs.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
+            runs.write_json(run / "metrics.json", {"accuracy": 0.5})
+        elif "dataset" in parameters:
+            tasks._prepare(profile, parameters["dataset"])
+        elif target.stem == "table1":
+            for name in ("table1.csv", "table1.md"):
+                runs.write_text(folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n")
+        else:
+            for suffix in ("png", "pdf"):
+                runs.write_text(folder / "figures" / f"{target.stem}.{suffix}", "drawn")
+        runs.write_text(target, "{}")
+
+    monkeypatch.setattr(notebooks, "execute", fake)
+    return called
+
+
+ALL = ["prepare-cartoons", "train-cartoons-chan_vese-seed0", "train-cartoons-mumford_shah-seed0", "figure4", "figure5", "figure6",
+       "table1"]
+
+
+def test_everything_is_made_once_in_the_order_of_its_dependencies(stage, tiny_profile, places, capsys):
+    assert main(["--profile", str(tiny_profile)]) == 0
+    assert stage == ALL
+    for name in ("provenance.json", "report.html"):
+        assert (places / "results" / "tiny" / name).is_file()
+    assert main(["--profile", str(tiny_profile)]) == 0
+    assert stage == ALL
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_a_new_seed_is_trained_and_everything_drawn_anew(stage, tiny_profile):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    assert main(["--profile", str(tiny_profile), "--seeds", "1", "--rows", "chan_vese"]) == 0
+    assert stage == ["train-cartoons-chan_vese-seed1", "figure4", "figure5", "figure6", "table1"]
+
+
+def test_a_changed_setting_trains_the_row_that_it_concerns(stage, tiny_profile):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    tiny_profile.write_text(tiny_profile.read_text(encoding="utf-8") + "per_row: {mumford_shah: {lambda3: 2.0}}\n", encoding="utf-8")
+    main(["--profile", str(tiny_profile), "--steps", "data train"])
+    assert stage == ["train-cartoons-mumford_shah-seed0"]
+
+
+def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    digest = tasks._digest
+    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == "figures.py" else digest(path))
+    main(["--profile", str(tiny_profile)])
+    assert stage == ["figure4", "figure5", "figure6"]
+
+
+def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    (places / "results" / "tiny" / "figures" / "figure5.pdf").unlink()
+    main(["--profile", str(tiny_profile)])
+    assert stage == ["figure5"]
+
+
+def test_a_finished_run_without_a_stamp_is_believed_by_what_made_it(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    for path in (places / "results" / "tiny" / ".stamps").glob("train-*.json"):
+        path.unlink()
+    main(["--profile", str(tiny_profile)])
+    assert stage == []
+
+
+def test_steps_choose_what_is_looked_at(stage, tiny_profile):
+    main(["--profile", str(tiny_profile), "--steps", "data"])
+    assert stage == ["prepare-cartoons"]
+    main(["--profile", str(tiny_profile), "--steps", "figures"])
+    assert stage[1:] == ["figure4", "figure5", "figure6"]
+
+
+def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_profile, monkeypatch, capsys):
+    working = notebooks.execute
+
+    def failing(source, target, parameters):
+        if target.stem == "figure5":
+            raise NotebookError("figure5 failed")
+        working(source, target, parameters)
+
+    monkeypatch.setattr(notebooks, "execute", failing)
+    assert main(["--profile", str(tiny_profile)]) == 1
+    assert "figure5 failed" in capsys.readouterr().err
+    assert stage[-1] == "figure4"
+    stage.clear()
+    monkeypatch.setattr(notebooks, "execute", working)
+    assert main(["--profile", str(tiny_profile)]) == 0
+    assert stage == ["figure5", "figure6", "table1"]
+
+
+def test_a_notebook_that_ends_without_its_output_is_an_error(stage, tiny_profile, monkeypatch):
+    monkeypatch.setattr(notebooks, "execute", lambda source, target, parameters: runs.write_text(target, "{}"))
+    request = request_for(str(tiny_profile), steps="train", rows="chan_vese")
+    for _ in range(2):
+        with pytest.raises(pipeline.PipelineError, match="without writing .*metrics.json"):
+            reproduce(request)
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--rows", "chanvese"], ["'chanvese'", "chan_vese", "mumford_shah_only"]),
+    (["--seeds", "one"], ["'one'", 'SEEDS="0 1 2"']),
+    (["--datasets", "voc2012"], ["'voc2012'", "cartoons"]),
+    (["--steps", "trian"], ["'trian'", "data, train, figures"]),
+    (["--no-notebooks", "--steps", "table"], ["--no-notebooks", "data,train"]),
+])
+def test_a_mistyped_choice_is_refused_with_the_right_ones(arguments, words, tiny_profile, places, capsys):
+    assert main(["--profile", str(tiny_profile), *arguments]) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in words)
+    assert not (places / "results").exists()
+
+
+def test_an_unknown_profile_is_refused_with_the_right_ones(places, capsys):
+    assert main(["--profile", "dmeo"]) == 1
+    assert "demo, laptop, paper, smoke" in capsys.readouterr().err
+
+
+def test_a_second_pipeline_waits_and_names_the_first(stage, tiny_profile, places):
+    folder = places / "results" / "tiny"
+    folder.mkdir(parents=True)
+    command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(tiny_profile), "--steps", "report"]
+    with open(folder / ".lock", "w", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.write("4711")
+        stream.flush()
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert "process 4711 is at work" in waiting.stdout.readline()
+        assert waiting.poll() is None
+    output, _ = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0 and "done" in output
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_without_permission_is_one_clear_message(tiny_profile, places, capsys):
+    (places / "results").mkdir(mode=0o500)
+    assert main(["--profile", str(tiny_profile)]) == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_results_is_one_clear_message(tiny_profile, places, capsys):
+    (places / "results").write_text("not a folder", encoding="utf-8")
+    assert main(["--profile", str(tiny_profile)]) == 1
+    assert "cannot write to" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_call_with_nothing_to_do_is_quick_and_imports_nothing_heavy(stage, tiny_profile):
+    main(["--profile", str(tiny_profile)])
+    code = ("import sys; from bipartition.pipeline import main; main(['--profile', sys.argv[1]]); "
+            "print([name for name in ('torch', 'papermill', 'matplotlib') if name in sys.modules])")
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", code, str(tiny_profile)], capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-2].startswith("nothing to do")
+    assert ended.stdout.splitlines()[-1] == "[]"
+    assert time.monotonic() - began < 20  # 2 s on an idle machine; tests may share theirs
+
+
+def notebook(*sources, parameters="number = 1"):
+    """A notebook with a cell of parameters and others."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    if parameters is not None:
+        cells.insert(0, nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}})
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(*sources, **options):
+        path = tmp_path / "source {x}.ipynb"
+        nbformat.write(notebook(*sources, **options), path)
+        return path
+    return write
+
+
+def test_parameters_are_read_from_their_cell(tmp_path):
+    names = parameter_names(notebook(parameters='profile = "demo"  # which\nseed: int = 0\n'), tmp_path)
+    assert names == ["profile", "seed"]
+
+
+def test_a_mistyped_parameter_is_an_error_before_a_kernel_starts(written, tmp_path):
+    with pytest.raises(NotebookError, match="no parameter 'nubmer'; its parameters are number"):
+        execute(written("print(number)"), tmp_path / "copy.ipynb", {"nubmer": 2})
+    assert not list(tmp_path.glob("copy*"))
+
+
+def test_a_notebook_without_a_parameters_cell_is_an_error(written, tmp_path):
+    with pytest.raises(NotebookError, match="0 cells tagged"):
+        execute(written("print(1)", parameters=None), tmp_path / "copy.ipynb", {})
+
+
+@pytest.mark.slow
+def test_a_good_notebook_runs_in_this_python_with_its_parameters_and_prints_as_it_goes(written, tmp_path, capsys):
+    target = tmp_path / "folder with {braces}" / "copy.ipynb"
+    source = written("import sys, bipartition\nprint(number + 1, sys.executable)\nassert 'number' in globals()")
+    execute(source, target, {"number": 41})
+    assert f"42 {sys.executable}" in capsys.readouterr().out
+    assert [path.name for path in target.parent.iterdir()] == ["copy.ipynb"]
+    assert "42" in json.dumps(nbformat.read(target, as_version=4))
+
+
+@pytest.mark.slow
+def test_a_failed_notebook_is_kept_as_failed_until_it_goes_well(written, tmp_path):
+    target = tmp_path / "out" / "copy.ipynb"
+    with pytest.raises(NotebookError, match=r"ValueError: no such luck(.|\n)*copy.failed.ipynb"):
+        execute(written("raise ValueError('no such luck')"), target, {})
+    assert [path.name for path in target.parent.iterdir()] == ["copy.failed.ipynb"]
+    execute(written("print(1)"), target, {})
+    assert [path.name for path in target.parent.iterdir()] == ["copy.ipynb"]
+
+
+@pytest.mark.slow
+def test_a_dead_kernel_is_reported(written, tmp_path):
+    with pytest.raises(NotebookError, match="lost its kernel"):
+        execute(written("import os\nos._exit(1)"), tmp_path / "copy.ipynb", {})
+    assert (tmp_path / "copy.failed.ipynb").is_file()
+
+
+@pytest.mark.slow
+def test_training_without_notebooks_needs_neither_papermill_nor_jupyter(trained):
+    path, environment = trained
+    code = ("import sys\nfor name in ('papermill', 'nbclient', 'jupyter_client', 'nbformat'): sys.modules[name] = None\n"
+            "from bipartition.pipeline import main\n"
+            "sys.exit(main(['--profile', sys.argv[1], '--no-notebooks', '--rows', 'chan_vese']))")
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], env=os.environ | environment, capture_output=True, text=True,
+                           check=False)
+    assert ended.returncode == 0 and "nothing to do" in ended.stdout, ended.stderr
+
+
+def test_the_shipped_steps_find_their_notebooks():
+    load_profile("demo")
+    for kind in tasks.NOTEBOOKS:
+        assert tasks._notebook(kind).is_file()

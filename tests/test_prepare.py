@@ -1,0 +1,238 @@
+"""Decoding once: what is written, when it is made again, and what happens to broken pictures."""
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
+from PIL import Image
+
+from bipartition import runs
+from bipartition.datasets import open_dataset, photographs
+from bipartition.datasets import prepare as module
+from bipartition.datasets.prepare import prepare
+
+FEW = {"train": 12, "val": 6}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    """A data folder of this test's own, and no real data set."""
+    monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / "data"))
+    for name in ("VOC_ROOT", "DOGS_VS_CATS_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    root = write_voc(tmp_path / "voc", voc_photos(("dog", "train", "cat"), train=2, val=1, aug=1))
+    monkeypatch.setenv("VOC_ROOT", str(root))
+    return root / "VOC2012"
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch):
+    root = write_dogs_vs_cats(tmp_path / "pets")
+    monkeypatch.setenv("DOGS_VS_CATS_ROOT", str(root))
+    return root / "train"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Sizes of the jobs that were really decoded."""
+    jobs, decode = [], module._decode
+    monkeypatch.setattr(module, "_decode", lambda dataset, items, *rest: (jobs.append(len(items)),
+                                                                           decode(dataset, items, *rest)))
+    return jobs
+
+
+def leftovers(data):
+    """Everything in the prepared folder but locks."""
+    root = data / "prepared"
+    return sorted(path.name for path in root.iterdir() if not path.name.endswith(".lock")) if root.exists() else []
+
+
+def test_arrays_hold_what_the_reader_reads(voc):
+    prepared, dataset = prepare("voc2012", 32), open_dataset("voc2012")
+    for name in ("train", "val"):
+        split, items = prepared.split(name), [item for item in dataset.items() if item.split == name]
+        assert split.ids == [item.id for item in items]
+        assert isinstance(split.images, np.memmap) and split.images.dtype == split.masks.dtype == np.uint8
+        for place, item in enumerate(items):
+            image, mask = dataset.read(item, 32)
+            assert np.array_equal(split.images[place], image.transpose(2, 0, 1))
+            assert np.array_equal(split.masks[place], mask)
+            assert dataset.classes[item.label] == prepared.classes[split.labels[place]]
+            assert split.truth_codes[place] == item.label + 1 == mask[16, 16]
+    with pytest.raises(ValueError, match="no split 'test'"):
+        prepared.split("test")
+
+
+def test_classes_are_those_that_occur_in_training(voc, tmp_path, monkeypatch):
+    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path / "other", [
+        *voc_photos(("train", "dog")), Photo("only_val", ("cow",), "val")])))
+    prepared = prepare("voc2012", 32)
+    assert prepared.classes == ("dog", "train") and len(prepared.all_classes) == 20
+    assert prepared.split("val").labels.tolist() == [1, 0] and prepared.split("val").truth_codes.tolist() == [19, 12]
+    assert prepared.left_out == {"val: class without a training picture": 1}
+
+
+def test_cartoons_are_prepared_with_masks(data):
+    prepared = prepare("cartoons", 32, FEW)
+    train, val = prepared.split("train"), prepared.split("val")
+    assert train.images.shape == (12, 3, 32, 32) and val.masks.shape == (6, 32, 32)
+    assert val.ids[0] == "cartoon-val-000000" and val.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert [int(mask.max()) for mask in val.masks] == val.truth_codes.tolist() == [1, 2, 3, 4, 5, 6]
+    assert prepare("cartoons", 32, {"train": 6, "val": 6}).checksum != prepared.checksum
+
+
+def test_without_truth_there_are_no_masks(pets):
+    prepared = prepare("dogs-vs-cats", 32)
+    assert prepared.split("val").masks is None and not (prepared.folder / "masks.npy").exists()
+
+
+def test_second_time_nothing_is_read(voc, decoded, monkeypatch):
+    first = prepare("voc2012", 32, {"train": 4})
+    monkeypatch.setattr(photographs, "read_photograph", lambda *_: pytest.fail("a photograph was read"))
+    assert prepare("voc2012", 32, {"train": 4}) == first and decoded == [7]
+
+
+def test_it_is_the_same_from_another_place(voc, decoded, tmp_path, monkeypatch):
+    first = prepare("voc2012", 32)
+    shutil.move(voc.parent, tmp_path / "moved")
+    monkeypatch.setenv("VOC_ROOT", str(tmp_path / "moved"))
+    assert prepare("voc2012", 32) == first and len(decoded) == 1
+
+
+@pytest.mark.parametrize("change", ["size", "options", "version", "photograph", "label"])
+def test_what_has_changed_is_prepared_anew(voc, decoded, monkeypatch, change):
+    prepare("voc2012", 32)
+    size, options = 32, {}
+    if change == "size":
+        size = 16
+    elif change == "options":
+        options = {"val": 2}
+    elif change == "version":
+        monkeypatch.setattr(module, "PREPARE_VERSION", 99)
+    elif change == "photograph":
+        Image.new("RGB", (48, 36), "red").save(voc / "JPEGImages" / "2008_000001.jpg")
+    else:
+        for name in ("dog", "cow"):
+            path = voc / "ImageSets" / "Main" / f"{name}_trainval.txt"
+            path.write_text(path.read_text().replace("2008_000001  1" if name == "dog" else "2008_000001 -1",
+                                                     "2008_000001 -1" if name == "dog" else "2008_000001  1"))
+    prepare("voc2012", size, options)
+    assert len(decoded) == 2
+
+
+def test_checksum_is_that_of_the_content(pets):
+    first = prepare("dogs-vs-cats", 32)
+    shutil.rmtree(first.folder)
+    assert prepare("dogs-vs-cats", 32).checksum == first.checksum
+    (pets / "cat.0.jpg").write_bytes((pets / "dog.0.jpg").read_bytes())
+    assert prepare("dogs-vs-cats", 32).checksum != first.checksum
+
+
+@pytest.mark.parametrize("damage", ["truncated", "removed", "unfinished"])
+def test_damage_is_repaired(voc, decoded, damage):
+    folder = prepare("voc2012", 32).folder
+    if damage == "truncated":
+        os.truncate(folder / "images.npy", 1000)
+    else:
+        (folder / ("masks.npy" if damage == "removed" else "prepared.json")).unlink()
+    assert prepare("voc2012", 32).split("val").images[-1].any() and len(decoded) == 2
+
+
+def test_bad_pictures_are_listed_in_one_error_and_nothing_stays(voc, data):
+    (voc / "JPEGImages" / "2008_000001.jpg").unlink()
+    (voc / "JPEGImages" / "2008_000002.jpg").write_bytes(b"")
+    whole = (voc / "JPEGImages" / "2008_000003.jpg").read_bytes()
+    (voc / "JPEGImages" / "2008_000003.jpg").write_bytes(whole[:len(whole) // 2])
+    (voc / "SegmentationClass" / "2008_000007.png").unlink()
+    with pytest.raises(ValueError, match="4 of 12 pictures of voc2012 cannot be used") as caught:
+        prepare("voc2012", 32)
+    message = str(caught.value)
+    assert "2008_000001: there is no file" in message and "2008_000002: cannot identify" in message
+    assert "2008_000003: image file is truncated" in message and "SegmentationClass/2008_000007.png" in message
+    assert leftovers(data) == []
+
+
+def test_of_many_bad_pictures_ten_are_listed(pets):
+    for path in pets.iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(ValueError, match="20 of 20 pictures(.*\n){11}.*and 10 more"):
+        prepare("dogs-vs-cats", 32)
+
+
+def test_empty_split_says_what_was_left_out(tmp_path, monkeypatch):
+    photos = [Photo("a", ("dog",), "train"), Photo("b", ("dog", "cat"), "val")]
+    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path, photos)))
+    with pytest.raises(ValueError, match=r"no usable picture in its split 'val'; left out: 1 \(val: several classes\)"):
+        prepare("voc2012", 32)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("birds", 32), "no data set 'birds'; the data sets are cartoons, voc2012, dogs-vs-cats"),
+    (("cartoons", 0), "size = 0"), (("cartoons", 32, {"train": 0}), "train = 0 pictures of cartoons"),
+    (("cartoons", 32, {"val": "many"}), "val = 'many'")])
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(*arguments)
+
+
+def test_full_disk_is_noticed_before_decoding(pets, decoded, data, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"MB are needed and 0 MB free; free some space"):
+        prepare("dogs-vs-cats", 32)
+    assert decoded == [] and leftovers(data) == []
+
+
+def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(module.os, "pwrite", full)
+    with pytest.raises(OSError, match=r"cannot write .*cats-32.*No space left on device; free some space"):
+        prepare("dogs-vs-cats", 32)
+    assert leftovers(data) == []
+
+
+def test_folder_without_permission_is_named(data, monkeypatch):
+    data.write_text("a file where a folder should be")
+    with pytest.raises(OSError, match=r"cannot write .*prepared.*check the folder and its permissions"):
+        prepare("cartoons", 32, FEW)
+
+
+def test_what_a_killed_process_left_is_cleared(pets, data):
+    command = ("import os, bipartition.datasets.prepare as module\n"
+               "module._checksum = lambda paths: os.kill(os.getpid(), 9)\n"
+               "module.prepare('dogs-vs-cats', 32)")
+    assert subprocess.run([sys.executable, "-c", command], capture_output=True, check=False).returncode == -9
+    assert [name for name in leftovers(data) if name.endswith(".partial")] == leftovers(data) != []
+    assert prepare("dogs-vs-cats", 32).split("val").images.any()
+    assert len(leftovers(data)) == 1
+
+
+def test_concurrent_preparations_decode_once(pets, decoded):
+    results = []
+    threads = [threading.Thread(target=lambda: results.append(prepare("dogs-vs-cats", 32))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4 and len(set(result.checksum for result in results)) == 1 and decoded == [20]
+
+
+def test_prepared_json_says_what_made_it(voc):
+    about = json.loads((prepare("voc2012", 32, {"val": 2}).folder / "prepared.json").read_text())
+    assert about["made_by"] | {"source": ""} == {
+        "name": "voc2012", "size": 32, "options": {"val": 2}, "version": module.PREPARE_VERSION, "source": ""}
+    assert str(voc.parent) not in json.dumps(about)
+    assert runs.prepared_root().is_dir()

@@ -1,0 +1,114 @@
+"""Profiles are checked before anything starts, and the later source of a setting is the stronger."""
+
+import pytest
+
+from bipartition.profiles import DATASETS, configuration_for, load_profile, profile_names
+from bipartition.rows import ROWS
+
+GOOD = {
+    "about": "A test.",
+    "sets": "{table1: cartoons, gallery: cartoons}",
+    "seeds": "[0]",
+    "rows": "[chan_vese]",
+    "training": "{size: 32, epochs: 3, lambda1: 2.0}",
+}
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(**changes):
+        lines = [f"{key}: {value}" for key, value in (GOOD | changes).items() if value is not None]
+        path = tmp_path / "mine.yaml"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return path
+    return write
+
+
+def test_the_project_brings_the_four_profiles_of_the_contract():
+    assert profile_names() == ["demo", "laptop", "paper", "smoke"]
+
+
+@pytest.mark.parametrize("name", ["smoke", "demo", "laptop", "paper"])
+def test_every_profile_of_the_project_makes_all_its_configurations(name):
+    profile = load_profile(name)
+    assert profile.name == name and profile.about.endswith(".")
+    assert set(profile.rows) == set(ROWS)
+    for dataset in profile.datasets:
+        for row in profile.rows:
+            configuration = configuration_for(profile, dataset, row, 3)
+            assert (configuration.row, configuration.dataset, configuration.seed) == (row, dataset, 3)
+
+
+def test_smoke_and_demo_need_no_download():
+    for name in ("smoke", "demo"):
+        profile = load_profile(name)
+        assert profile.datasets == ("cartoons",)
+        assert configuration_for(profile, "cartoons", "chan_vese", 0).weights == "none"
+
+
+def test_the_known_data_sets_are_those_that_can_be_opened():
+    from bipartition.datasets import NAMES
+    assert set(DATASETS) == set(NAMES)
+
+
+def test_a_row_is_stronger_than_a_data_set_and_that_than_the_training(written):
+    path = written(per_dataset="{cartoons: {epochs: 5, lambda1: 4.0}}", per_row="{chan_vese: {lambda1: 6.0}}")
+    configuration = configuration_for(load_profile(path), "cartoons", "chan_vese", 0)
+    assert (configuration.size, configuration.epochs, configuration.lambda1) == (32, 5, 6.0)
+
+
+def test_a_profile_cannot_be_changed_after_loading(written):
+    profile = load_profile(written(data="{cartoons: {train: 6}}"))
+    with pytest.raises(AttributeError):
+        profile.seeds = (1,)
+    with pytest.raises(TypeError):
+        profile.training["size"] = 64
+    with pytest.raises(TypeError):
+        profile.data["cartoons"]["train"] = 7
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    ({"epoch": "3"}, ["'epoch'", "training", "per_row"]),
+    ({"training": "{size: 32, lambda_1: 2}"}, ["'lambda_1'", "lambda1"]),
+    ({"training": "{size: 33}"}, ["size = 33", "multiple of 32"]),
+    ({"training": "[32]"}, ["training", "name: value"]),
+    ({"training": None}, ["'training'", "missing"]),
+    ({"rows": "[chanvese]"}, ["'chanvese'", "chan_vese", "mumford_shah"]),
+    ({"rows": "chan_vese"}, ["row = ", "list"]),
+    ({"per_row": "{chanvese: {epochs: 2}}"}, ["'chanvese'", "chan_vese"]),
+    ({"per_row": "{chan_vese: {size: 64}}"}, ["size", "per_dataset"]),
+    ({"per_row": "{casm: {epoch: 2}}"}, ["'epoch'", "epochs"]),
+    ({"sets": "{table1: cartoon, gallery: cartoons}"}, ["'cartoon'", "voc2012"]),
+    ({"sets": "{table1: cartoons}"}, ["table1 and gallery"]),
+    ({"data": "{voc: {train: 3}}"}, ["'voc'", "voc2012"]),
+    ({"seeds": "0"}, ["seeds = 0", "[0, 1]"]),
+    ({"seeds": "[a]"}, ["seeds", "[0, 1]"]),
+])
+def test_a_wrong_profile_is_refused_with_its_file_and_what_is_allowed(written, changes, words):
+    path = written(**changes)
+    with pytest.raises(ValueError) as caught:
+        load_profile(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_profiles():
+    with pytest.raises(ValueError, match="'dmeo'.*demo, laptop, paper, smoke"):
+        load_profile("dmeo")
+
+
+def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no profile file .*absent.yaml"):
+        load_profile(tmp_path / "absent.yaml")
+    path = tmp_path / "broken.yaml"
+    path.write_text("rows: [", encoding="utf-8")
+    with pytest.raises(ValueError, match="broken.yaml is not readable as YAML"):
+        load_profile(path)
+
+
+def test_a_configuration_is_refused_for_a_data_set_or_row_outside_the_profile(written):
+    profile = load_profile(written())
+    with pytest.raises(ValueError, match="'voc2012'.*cartoons"):
+        configuration_for(profile, "voc2012", "chan_vese", 0)
+    with pytest.raises(ValueError, match="'chanvese'"):
+        configuration_for(profile, "cartoons", "chanvese", 0)

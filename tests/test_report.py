@@ -1,0 +1,79 @@
+"""The report is one page that needs nothing else, and says what is missing."""
+
+import base64
+import html.parser
+import re
+
+import pytest
+
+from bipartition import runs
+from bipartition.profiles import load_profile
+from bipartition.report import write_provenance, write_report
+
+PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+HEAD = "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
+
+
+@pytest.fixture
+def profile(places, tiny_profile):
+    return load_profile(tiny_profile)
+
+
+@pytest.fixture
+def filled(profile, places):
+    folder = places / "results" / "tiny"
+    run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
+    runs.write_json(run / "config.json", {"configuration": {"row": "chan_vese"}, "made_by": {}, "provenance": {}, "parameters": 7,
+                                          "device": "cpu <1>", "minutes": 1.5})
+    runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
+    runs.write_text(folder / "table1.csv", HEAD + "cartoons,chan_vese,dog,3,1,0.7,0.6,0.8,0.7,0.5,0.86\n"
+                                                  "cartoons,otsu,dog,3,0,0.3,0.2,0.4,0.3,0.1,\n")
+    with runs.place(folder / "figures" / "figure4.png") as path:
+        path.write_bytes(PNG)
+    runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
+    write_provenance(profile)
+    write_report(profile)
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_provenance_holds_commit_versions_device_minutes_and_the_configuration_of_each_run(filled, places):
+    about = runs.read_json(places / "results" / "tiny" / "provenance.json")
+    assert {"commit", "versions", "device", "minutes", "runs"} <= about.keys()
+    assert about["minutes"] == 1.5
+    assert about["runs"]["cartoons/chan_vese/seed0"]["configuration"] == {"row": "chan_vese"}
+
+
+def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
+    open_tags = []
+
+    class Parser(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            if tag not in ("meta", "img", "br"):
+                open_tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert open_tags.pop() == tag
+
+    Parser().feed(filled)
+    assert not open_tags
+    assert not re.search(r'src="(?!data:)|<link|@import|url\(|<script', filled)
+
+
+def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
+    for piece in ("<b>0.70</b>", "[0.60, 0.80]", "| 0.86", "data:image/png;base64," + base64.b64encode(PNG).decode(),
+                  "A caption with &lt;angles&gt;.", "cpu &lt;1&gt;", "lambda1", "background_probability", "Otsu"):
+        assert piece in filled
+    assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))
+
+
+def test_it_fits_narrow_screens_and_dark_ones(filled):
+    assert "color-scheme: light dark" in filled and 'name="viewport"' in filled
+    assert filled.count("<table") == filled.count('<div class="wide"')  # tables scroll inside themselves, not the page
+
+
+def test_what_is_missing_is_said_in_its_place(profile, places):
+    write_provenance(profile)
+    write_report(profile)
+    page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert page.count("Not made yet") == 4
+    assert "None is finished yet" in page

@@ -1,0 +1,168 @@
+"""Table 1 from fake run folders."""
+
+import csv
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from bipartition import runs
+from bipartition.evaluation import evaluate
+from bipartition.rows import ROWS
+from bipartition.tables import COLUMNS, difference, finished_runs, markdown, styled, table1, write_table1
+
+LABELS = ("cat", "dog", "sheep")
+SIZE = 12
+
+
+class FakePrepared:
+    name, classes, size = "voc2012", LABELS, SIZE
+
+    def __init__(self, count=12, truth=True):
+        random = np.random.default_rng(0)
+        masks = np.zeros((count, SIZE, SIZE), np.uint8)
+        labels = np.arange(count) % 3
+        for index in range(count):
+            high, wide = random.integers(3, 9, 2)
+            masks[index, 2:2 + high, 2:2 + wide] = labels[index] + 1
+        images = random.integers(0, 256, (count, 3, SIZE, SIZE), dtype=np.uint8)
+        self.part = SimpleNamespace(images=images, labels=labels, truth_codes=labels + 1,
+                                    masks=masks if truth else None, ids=[f"p{i}" for i in range(count)])
+
+    def split(self, name):
+        assert name == "val"
+        return self.part
+
+
+@pytest.fixture
+def prepared(monkeypatch, tmp_path):
+    monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
+    return FakePrepared()
+
+
+def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", made_by="now"):
+    random = np.random.default_rng([seed, len(row)])
+    truth = prepared.part.masks > 0
+    masks = np.where(random.random(truth.shape) < flips, ~truth, truth).astype(np.uint8) * 255
+    folder = runs.run_folder("demo", dataset, row, seed)
+    metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
+    runs.write_json(folder / "config.json", {"made_by": made_by})
+    runs.write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def line(table, row, label):
+    found = table[(table["row"] == row) & (table["class"] == label)]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_columns_and_one_line_for_each_row_and_class(prepared):
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=["everything_foreground"])
+    assert tuple(table.columns) == COLUMNS
+    names = [name for name in ROWS if name != "classifier"] + ["everything_foreground"]
+    classes = ["dog", "cat", "horse", "cow", "car", "person", "mean"]
+    assert list(zip(table["row"], table["class"], strict=True)) == [(row, label) for row in names for label in classes]
+
+
+def test_perfect_masks_score_one_in_every_class_that_is_there(prepared):
+    write_run(prepared, "chan_vese", 0)
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    dog, mean = line(table, "chan_vese", "dog"), line(table, "chan_vese", "mean")
+    assert (dog["n"], dog["seeds"], dog["iou"], dog["ci_low"], dog["ci_high"], dog["pooled_iou"]) == (4, 1, 1, 1, 1, 1)
+    assert dog["boundary_iou"] == 1 and dog["paper_iou"] == 0.86
+    assert mean["n"] == 8 and mean["paper_iou"] == pytest.approx((0.86 + 0.82) / 2)
+    car = line(table, "chan_vese", "car")
+    assert car["n"] == 0 and car["seeds"] == 1 and np.isnan(car["iou"]) and car["paper_iou"] == 0.65
+
+
+def test_mean_over_seeds_and_mean_over_classes_of_table_1_only(prepared):
+    metrics = [write_run(prepared, "mumford_shah", seed, flips=0.1) for seed in (0, 10, 2)]
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    cat, dog, mean = (line(table, "mumford_shah", label) for label in ("cat", "dog", "mean"))
+    assert cat["seeds"] == 3
+    for column in ("iou", "pooled_iou", "boundary_iou"):
+        expected = np.mean([one["classes"]["cat"][column] for one in metrics])
+        assert cat[column] == pytest.approx(expected, abs=1e-5)
+        assert mean[column] == pytest.approx((cat[column] + dog[column]) / 2)
+    assert cat["ci_low"] < cat["iou"] < cat["ci_high"]
+
+
+def test_a_row_without_finished_run_keeps_its_lines(prepared):
+    (runs.run_folder("demo", "voc2012", "casm", 0)).mkdir(parents=True)
+    runs.write_text(runs.run_folder("demo", "voc2012", "casm", 0) / "history.csv", "epoch\n1\n")
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    dog = line(table, "casm", "dog")
+    assert dog["n"] == 4 and dog["seeds"] == 0 and np.isnan(dog["iou"]) and dog["paper_iou"] == 0.79
+    assert np.isnan(line(table, "chan_vese_only", "dog")["paper_iou"])
+
+
+def test_only_runs_of_these_pictures_and_this_making_count(prepared):
+    write_run(prepared, "chan_vese", 0)
+    write_run(prepared, "chan_vese", 1, made_by="before")
+    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared)) == [0, 1]
+    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: "now")) == [0]
+    assert list(finished_runs("demo", "voc2012", "chan_vese", FakePrepared(count=9))) == []
+    assert list(finished_runs("smoke", "voc2012", "chan_vese", prepared)) == []
+
+
+def test_baselines_follow_with_numbers_and_no_seeds(prepared):
+    table = table1("demo", "voc2012", prepared, ROWS)
+    everything = line(table, "everything_foreground", "mean")
+    shares = (prepared.part.masks > 0).mean(axis=(1, 2))[prepared.part.labels < 2]
+    assert everything["seeds"] == 0 and everything["iou"] == pytest.approx(shares.mean(), abs=1e-5)
+    assert table["row"].unique()[-1] == "classical_chan_vese"
+
+
+def test_a_data_set_without_truth_is_an_error(prepared):
+    with pytest.raises(ValueError, match="no truth"):
+        table1("demo", "dogs-vs-cats", FakePrepared(truth=False), ROWS)
+
+
+def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
+    write_run(prepared, "chan_vese", 0, flips=0.2)
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    write_table1(table, tmp_path)
+    lines = list(csv.DictReader((tmp_path / "table1.csv").open(encoding="utf-8")))
+    assert tuple(lines[0]) == COLUMNS and len(lines) == len(table)
+    measured = next(one for one in lines if one["row"] == "chan_vese" and one["class"] == "cat")
+    assert len(measured["iou"].split(".")[1]) <= 4 and measured["seeds"] == "1" and measured["paper_iou"] == "0.82"
+    missing = next(one for one in lines if one["row"] == "casm" and one["class"] == "cat")
+    assert missing["iou"] == missing["pooled_iou"] == "" and missing["seeds"] == "0"
+    text = (tmp_path / "table1.md").read_text(encoding="utf-8")
+    assert text == markdown(table)
+    write_table1(table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"]), tmp_path)
+    assert (tmp_path / "table1.md").read_text(encoding="utf-8") == text
+
+
+def test_page_shows_measured_beside_paper(prepared):
+    write_run(prepared, "chan_vese", 0)
+    write_run(prepared, "chan_vese", 1)
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    head, _, *body = markdown(table).splitlines()
+    assert "Dog<br>n = 4" in head and "Car<br>n = 0" in head and head.count("|") == body[0].count("|")
+    ours = next(text for text in body if text.startswith(f"| {ROWS['chan_vese'].title} |"))
+    assert "| 2 | **1.00** (0.86)<br>[1.00, 1.00] |" in ours
+    last = body[-1]
+    for part in ("8 validation pictures of voc2012", "2 seeds a row", "2 classes that have pictures (dog, cat)"):
+        assert part in last
+    shown = styled(table).to_html()
+    assert "<b>1.00</b><br><span class='paper'>paper 0.86</span>" in shown and "Otsu" in shown
+    assert shown == styled(table).to_html()
+
+
+def test_drawn_pictures_say_that_the_papers_values_are_of_photographs(prepared):
+    table = table1("demo", "cartoons", prepared, ROWS, baselines=[])
+    assert "no run finished yet" in markdown(table) and "orientation" in markdown(table)
+
+
+def test_difference_pairs_common_seeds(prepared):
+    for seed in (0, 1, 2):
+        write_run(prepared, "chan_vese", seed)
+    for seed in (1, 2, 3):
+        write_run(prepared, "classification_only", seed, flips=0.3)
+    found = difference("demo", "voc2012", prepared, "chan_vese", "classification_only")
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    assert 0 < found.low <= found.mean <= found.high <= 1
+    assert found.mean == pytest.approx(1 - line(table, "classification_only", "mean")["iou"], abs=0.1)
+    assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm").mean)
