@@ -7,7 +7,8 @@ DATASETS ?=
 PYTHON ?= python3
 TESTS ?= tests
 
-known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS VOC_ROOT DOGS_VS_CATS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
+known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS \
+	VOC_ROOT DOGS_VS_CATS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 mistyped := $(filter-out $(known) MAKE% SHELL -%,$(given))
 ifneq ($(mistyped),)
@@ -16,7 +17,8 @@ endif
 
 # paths stay relative and scripts of .venv are run as modules, so that the folder's name may hold spaces
 RUN := .venv/bin/python
-PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" --datasets "$(DATASETS)"
+PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" \
+	--datasets "$(DATASETS)"
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -81,7 +83,8 @@ lock: $(READY) ## choose all versions anew: writes requirements.lock
 		--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --output-file requirements.lock
 
 clean: ## remove results/PROFILE (not published ones, not the data)
-	@case "$(PROFILE)" in ''|published|*[!A-Za-z0-9_-]*) echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
+	@case "$(PROFILE)" in ''|published|*[!A-Za-z0-9_-]*) \
+		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
 	@folder="$${BIPARTITION_RESULTS:-results}/$(PROFILE)"; rm -rf -- "$$folder" && echo "removed $$folder"
 
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.

@@ -56,9 +56,15 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     path = folder / "tiny.yaml"
     path.write_text(TINY, encoding="utf-8")
-    environment = {"BIPARTITION_RESULTS": str(folder / "results"), "BIPARTITION_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1",
-                   "PYTHONPATH": str(ROOT / "lib")}
+    environment = {
+        "BIPARTITION_RESULTS": str(folder / "results"),
+        "BIPARTITION_DATA": str(folder / "data"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT / "lib"),
+    }
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(path), "--no-notebooks"]
-    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
+    ended = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment

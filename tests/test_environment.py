@@ -38,7 +38,9 @@ def locked(root):
     pins = {}
     for entry in re.split(r"\n(?=[a-zA-Z0-9])", text.strip()):
         name, version = re.match(r"([A-Za-z0-9_.-]+)==([^\s;\\]+)", entry).groups()
-        pins.setdefault(name.lower().replace("_", "-"), []).append((version, re.findall(r"--hash=sha256:[0-9a-f]{64}", entry)))
+        pins.setdefault(name.lower().replace("_", "-"), []).append(
+            (version, re.findall(r"--hash=sha256:[0-9a-f]{64}", entry))
+        )
     return pins
 
 
@@ -63,7 +65,9 @@ def test_conda_uses_conda_forge_only_and_pins_no_build(conda):
 
 
 def test_every_dependency_is_locked_at_a_version_within_its_bounds(dependencies, locked, project):
-    wanted = dependencies | {Requirement(line).name: Requirement(line).specifier for line in project["build-system"]["requires"]}
+    wanted = dependencies | {
+        Requirement(line).name: Requirement(line).specifier for line in project["build-system"]["requires"]
+    }
     for name, bounds in wanted.items():
         assert name in locked, f"{name} is not in requirements.lock"
         for version, _ in locked[name]:

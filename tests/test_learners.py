@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from bipartition.configuration import Configuration
 from bipartition.learners import build_learner, objective_parts, objective_weights
+from bipartition.networks import Classifier
 from bipartition.objectives import weighted_sum
 from bipartition.rows import ROWS, TABLE_ROWS
 
@@ -23,7 +24,7 @@ def learner_of(row, **settings):
     torch.manual_seed(0)
     settings = {"batch_norm": "frozen", "autoencoder_width": 8, "weights": "none"} | settings
     configuration = Configuration(row=row, dataset="cartoons", seed=0, size=32, **settings)
-    return build_learner(configuration, CLASSES, "none", Accelerator(cpu=True))
+    return build_learner(configuration, Classifier(CLASSES), Accelerator(cpu=True))
 
 
 def reached(module):

@@ -20,17 +20,35 @@ def project(root, tmp_path):
         shutil.copy(root / name, folder / name)
     scripts = folder / ".venv" / "bin"
     scripts.mkdir(parents=True)
-    (scripts / "python").write_text(f'#!/bin/sh\nPYTHONPATH="{folder}/lib" exec "{sys.executable}" "$@"\n', encoding="utf-8")
+    (scripts / "python").write_text(
+        f'#!/bin/sh\nPYTHONPATH="{folder}/lib" exec "{sys.executable}" "$@"\n', encoding="utf-8"
+    )
     (scripts / "python").chmod(0o755)
     (folder / ".venv" / ".ready").touch()
     return folder
 
 
 def make(folder, *arguments, **environment):
-    kept = {key: value for key, value in os.environ.items()
-            if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PROFILE", "SEEDS", "ROWS", "DATASETS", "BIPARTITION_RESULTS",
-                           "BIPARTITION_DATA", "BIPARTITION_NOTEBOOKS")}
-    return subprocess.run(["make", *arguments], cwd=folder, env=kept | environment, capture_output=True, text=True, check=False)
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if key
+        not in (
+            "MAKEFLAGS",
+            "MAKELEVEL",
+            "MFLAGS",
+            "PROFILE",
+            "SEEDS",
+            "ROWS",
+            "DATASETS",
+            "BIPARTITION_RESULTS",
+            "BIPARTITION_DATA",
+            "BIPARTITION_NOTEBOOKS",
+        )
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, env=kept | environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
@@ -38,8 +56,28 @@ def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
     ended = make(root)
     assert time.monotonic() - began < 2  # 0.1 s on an idle machine
     assert ended.returncode == 0
-    for word in ("help", "env", "data", "reproduce", "train", "figures", "table", "report", "test", "bench", "lab", "lock", "clean",
-                 "PROFILE", "SEEDS", "ROWS", "DATASETS", "PYTHON", "VOC_ROOT", "make reproduce PROFILE=smoke"):
+    for word in (
+        "help",
+        "env",
+        "data",
+        "reproduce",
+        "train",
+        "figures",
+        "table",
+        "report",
+        "test",
+        "bench",
+        "lab",
+        "lock",
+        "clean",
+        "PROFILE",
+        "SEEDS",
+        "ROWS",
+        "DATASETS",
+        "PYTHON",
+        "VOC_ROOT",
+        "make reproduce PROFILE=smoke",
+    ):
         assert word in ended.stdout
     assert ended.stdout == make(root, "help").stdout
 
@@ -50,12 +88,15 @@ def test_a_mistyped_variable_is_refused_with_the_right_ones(root):
     assert "PROFIL" in ended.stderr and "PROFILE SEEDS ROWS DATASETS" in ended.stderr
 
 
-@pytest.mark.parametrize(("argument", "words"), [
-    ("PROFILE=dmeo", ["'dmeo'", "demo, laptop, paper, smoke"]),
-    ("ROWS=chanvese", ["'chanvese'", "chan_vese"]),
-    ("SEEDS=x", ["'x'", "SEEDS="]),
-    ("DATASETS=voc", ["'voc'", "cartoons"]),
-])
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("PROFILE=dmeo", ["'dmeo'", "demo, laptop, paper, smoke"]),
+        ("ROWS=chanvese", ["'chanvese'", "chan_vese"]),
+        ("SEEDS=x", ["'x'", "SEEDS="]),
+        ("DATASETS=voc", ["'voc'", "cartoons"]),
+    ],
+)
 def test_a_mistyped_value_is_refused_with_the_right_ones(project, argument, words):
     ended = make(project, "reproduce", argument)
     assert ended.returncode != 0

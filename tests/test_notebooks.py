@@ -92,7 +92,21 @@ def test_running_them_again_gives_the_same_tables(executed):
     copies = sorted(folder.glob("*.ipynb"))
     if [path.stem for path in copies] != NAMES:
         pytest.skip("not all notebooks were executed before")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), "--nbval-lax",
-               "--nbval-current-env", "--nbval-cell-timeout=300", *map(str, copies)]
-    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--rootdir",
+        str(folder),
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--nbval-cell-timeout=300",
+        *map(str, copies),
+    ]
+    ended = subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder
+    )
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]

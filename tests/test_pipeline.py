@@ -35,7 +35,9 @@ def stage(places, tiny_profile, monkeypatch):
             tasks._prepare(profile, parameters["dataset"])
         elif target.stem == "table1":
             for name in ("table1.csv", "table1.md"):
-                runs.write_text(folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n")
+                runs.write_text(
+                    folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
+                )
         else:
             for suffix in ("png", "pdf"):
                 runs.write_text(folder / "figures" / f"{target.stem}.{suffix}", "drawn")
@@ -45,8 +47,15 @@ def stage(places, tiny_profile, monkeypatch):
     return called
 
 
-ALL = ["prepare-cartoons", "train-cartoons-chan_vese-seed0", "train-cartoons-mumford_shah-seed0", "figure4", "figure5", "figure6",
-       "table1"]
+ALL = [
+    "prepare-cartoons",
+    "train-cartoons-chan_vese-seed0",
+    "train-cartoons-mumford_shah-seed0",
+    "figure4",
+    "figure5",
+    "figure6",
+    "table1",
+]
 
 
 def test_everything_is_made_once_in_the_order_of_its_dependencies(stage, tiny_profile, places, capsys):
@@ -69,7 +78,9 @@ def test_a_new_seed_is_trained_and_everything_drawn_anew(stage, tiny_profile):
 def test_a_changed_setting_trains_the_row_that_it_concerns(stage, tiny_profile):
     main(["--profile", str(tiny_profile)])
     stage.clear()
-    tiny_profile.write_text(tiny_profile.read_text(encoding="utf-8") + "per_row: {mumford_shah: {lambda3: 2.0}}\n", encoding="utf-8")
+    tiny_profile.write_text(
+        tiny_profile.read_text(encoding="utf-8") + "per_row: {mumford_shah: {lambda3: 2.0}}\n", encoding="utf-8"
+    )
     main(["--profile", str(tiny_profile), "--steps", "data train"])
     assert stage == ["train-cartoons-mumford_shah-seed0"]
 
@@ -133,13 +144,16 @@ def test_a_notebook_that_ends_without_its_output_is_an_error(stage, tiny_profile
             reproduce(request)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--rows", "chanvese"], ["'chanvese'", "chan_vese", "mumford_shah_only"]),
-    (["--seeds", "one"], ["'one'", 'SEEDS="0 1 2"']),
-    (["--datasets", "voc2012"], ["'voc2012'", "cartoons"]),
-    (["--steps", "trian"], ["'trian'", "data, train, figures"]),
-    (["--no-notebooks", "--steps", "table"], ["--no-notebooks", "data,train"]),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--rows", "chanvese"], ["'chanvese'", "chan_vese", "mumford_shah_only"]),
+        (["--seeds", "one"], ["'one'", 'SEEDS="0 1 2"']),
+        (["--datasets", "voc2012"], ["'voc2012'", "cartoons"]),
+        (["--steps", "trian"], ["'trian'", "data, train, figures"]),
+        (["--no-notebooks", "--steps", "table"], ["--no-notebooks", "data,train"]),
+    ],
+)
 def test_a_mistyped_choice_is_refused_with_the_right_ones(arguments, words, tiny_profile, places, capsys):
     assert main(["--profile", str(tiny_profile), *arguments]) == 1
     message = capsys.readouterr().err
@@ -183,8 +197,10 @@ def test_a_file_in_the_place_of_the_results_is_one_clear_message(tiny_profile, p
 @pytest.mark.slow
 def test_a_call_with_nothing_to_do_is_quick_and_imports_nothing_heavy(stage, tiny_profile):
     main(["--profile", str(tiny_profile)])
-    code = ("import sys; from bipartition.pipeline import main; main(['--profile', sys.argv[1]]); "
-            "print([name for name in ('torch', 'papermill', 'matplotlib') if name in sys.modules])")
+    code = (
+        "import sys; from bipartition.pipeline import main; main(['--profile', sys.argv[1]]); "
+        "print([name for name in ('torch', 'papermill', 'matplotlib') if name in sys.modules])"
+    )
     began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", code, str(tiny_profile)], capture_output=True, text=True, check=True)
     assert ended.stdout.splitlines()[-2].startswith("nothing to do")
@@ -197,7 +213,9 @@ def notebook(*sources, parameters="number = 1"):
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     if parameters is not None:
         cells.insert(0, nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]}))
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}})
+    return nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    )
 
 
 @pytest.fixture
@@ -206,6 +224,7 @@ def written(tmp_path):
         path = tmp_path / "source {x}.ipynb"
         nbformat.write(notebook(*sources, **options), path)
         return path
+
     return write
 
 
@@ -255,11 +274,18 @@ def test_a_dead_kernel_is_reported(written, tmp_path):
 @pytest.mark.slow
 def test_training_without_notebooks_needs_neither_papermill_nor_jupyter(trained):
     path, environment = trained
-    code = ("import sys\nfor name in ('papermill', 'nbclient', 'jupyter_client', 'nbformat'): sys.modules[name] = None\n"
-            "from bipartition.pipeline import main\n"
-            "sys.exit(main(['--profile', sys.argv[1], '--no-notebooks', '--rows', 'chan_vese']))")
-    ended = subprocess.run([sys.executable, "-c", code, str(path)], env=os.environ | environment, capture_output=True, text=True,
-                           check=False)
+    code = (
+        "import sys\nfor name in ('papermill', 'nbclient', 'jupyter_client', 'nbformat'): sys.modules[name] = None\n"
+        "from bipartition.pipeline import main\n"
+        "sys.exit(main(['--profile', sys.argv[1], '--no-notebooks', '--rows', 'chan_vese']))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert ended.returncode == 0 and "nothing to do" in ended.stdout, ended.stderr
 
 

@@ -21,6 +21,7 @@ def written(tmp_path):
         path = tmp_path / "mine.yaml"
         path.write_text("\n".join(lines), encoding="utf-8")
         return path
+
     return write
 
 
@@ -48,6 +49,7 @@ def test_smoke_and_demo_need_no_download():
 
 def test_the_known_data_sets_are_those_that_can_be_opened():
     from bipartition.datasets import NAMES
+
     assert set(DATASETS) == set(NAMES)
 
 
@@ -67,23 +69,26 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         profile.data["cartoons"]["train"] = 7
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"epoch": "3"}, ["'epoch'", "training", "per_row"]),
-    ({"training": "{size: 32, lambda_1: 2}"}, ["'lambda_1'", "lambda1"]),
-    ({"training": "{size: 33}"}, ["size = 33", "multiple of 32"]),
-    ({"training": "[32]"}, ["training", "name: value"]),
-    ({"training": None}, ["'training'", "missing"]),
-    ({"rows": "[chanvese]"}, ["'chanvese'", "chan_vese", "mumford_shah"]),
-    ({"rows": "chan_vese"}, ["row = ", "list"]),
-    ({"per_row": "{chanvese: {epochs: 2}}"}, ["'chanvese'", "chan_vese"]),
-    ({"per_row": "{chan_vese: {size: 64}}"}, ["size", "per_dataset"]),
-    ({"per_row": "{casm: {epoch: 2}}"}, ["'epoch'", "epochs"]),
-    ({"sets": "{table1: cartoon, gallery: cartoons}"}, ["'cartoon'", "voc2012"]),
-    ({"sets": "{table1: cartoons}"}, ["table1 and gallery"]),
-    ({"data": "{voc: {train: 3}}"}, ["'voc'", "voc2012"]),
-    ({"seeds": "0"}, ["seeds = 0", "[0, 1]"]),
-    ({"seeds": "[a]"}, ["seeds", "[0, 1]"]),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epoch": "3"}, ["'epoch'", "training", "per_row"]),
+        ({"training": "{size: 32, lambda_1: 2}"}, ["'lambda_1'", "lambda1"]),
+        ({"training": "{size: 33}"}, ["size = 33", "multiple of 32"]),
+        ({"training": "[32]"}, ["training", "name: value"]),
+        ({"training": None}, ["'training'", "missing"]),
+        ({"rows": "[chanvese]"}, ["'chanvese'", "chan_vese", "mumford_shah"]),
+        ({"rows": "chan_vese"}, ["row = ", "list"]),
+        ({"per_row": "{chanvese: {epochs: 2}}"}, ["'chanvese'", "chan_vese"]),
+        ({"per_row": "{chan_vese: {size: 64}}"}, ["size", "per_dataset"]),
+        ({"per_row": "{casm: {epoch: 2}}"}, ["'epoch'", "epochs"]),
+        ({"sets": "{table1: cartoon, gallery: cartoons}"}, ["'cartoon'", "voc2012"]),
+        ({"sets": "{table1: cartoons}"}, ["table1 and gallery"]),
+        ({"data": "{voc: {train: 3}}"}, ["'voc'", "voc2012"]),
+        ({"seeds": "0"}, ["seeds = 0", "[0, 1]"]),
+        ({"seeds": "[a]"}, ["seeds", "[0, 1]"]),
+    ],
+)
 def test_a_wrong_profile_is_refused_with_its_file_and_what_is_allowed(written, changes, words):
     path = written(**changes)
     with pytest.raises(ValueError) as caught:

@@ -10,7 +10,9 @@ from bipartition import runs
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
 
-PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 HEAD = "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
 
 
@@ -23,11 +25,22 @@ def profile(places, tiny_profile):
 def filled(profile, places):
     folder = places / "results" / "tiny"
     run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
-    runs.write_json(run / "config.json", {"configuration": {"row": "chan_vese"}, "made_by": {}, "provenance": {}, "parameters": 7,
-                                          "device": "cpu <1>", "minutes": 1.5})
+    runs.write_json(
+        run / "config.json",
+        {
+            "configuration": {"row": "chan_vese"},
+            "made_by": {},
+            "provenance": {},
+            "parameters": 7,
+            "device": "cpu <1>",
+            "minutes": 1.5,
+        },
+    )
     runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
-    runs.write_text(folder / "table1.csv", HEAD + "cartoons,chan_vese,dog,3,1,0.7,0.6,0.8,0.7,0.5,0.86\n"
-                                                  "cartoons,otsu,dog,3,0,0.3,0.2,0.4,0.3,0.1,\n")
+    runs.write_text(
+        folder / "table1.csv",
+        HEAD + "cartoons,chan_vese,dog,3,1,0.7,0.6,0.8,0.7,0.5,0.86\ncartoons,otsu,dog,3,0,0.3,0.2,0.4,0.3,0.1,\n",
+    )
     with runs.place(folder / "figures" / "figure4.png") as path:
         path.write_bytes(PNG)
     runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
@@ -60,8 +73,17 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
 
 
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
-    for piece in ("<b>0.70</b>", "[0.60, 0.80]", "| 0.86", "data:image/png;base64," + base64.b64encode(PNG).decode(),
-                  "A caption with &lt;angles&gt;.", "cpu &lt;1&gt;", "lambda1", "background_probability", "Otsu"):
+    for piece in (
+        "<b>0.70</b>",
+        "[0.60, 0.80]",
+        "| 0.86",
+        "data:image/png;base64," + base64.b64encode(PNG).decode(),
+        "A caption with &lt;angles&gt;.",
+        "cpu &lt;1&gt;",
+        "lambda1",
+        "background_probability",
+        "Otsu",
+    ):
         assert piece in filled
     assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))
 

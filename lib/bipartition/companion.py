@@ -36,10 +36,16 @@ def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared)
 
 
 def stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> list[str]:
-    """Finished runs that today's profile, code or data would make differently: ``row/seed<k>``; they are shown all the same."""
-    return [f"{row}/seed{seed}" for row in ROWS for seed in finished_runs(profile.name, dataset, row, prepared)
-            if not runs.is_finished(runs.run_folder(profile.name, dataset, row, seed),
-                                    runs.made_by(configuration_for(profile, dataset, row, seed), prepared.checksum))]
+    """Finished runs that today's profile, code or data would make differently, ``row/seed<k>``; they are shown too."""
+    return [
+        f"{row}/seed{seed}"
+        for row in ROWS
+        for seed in finished_runs(profile.name, dataset, row, prepared)
+        if not runs.is_finished(
+            runs.run_folder(profile.name, dataset, row, seed),
+            runs.made_by(configuration_for(profile, dataset, row, seed), prepared.checksum),
+        )
+    ]
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:
@@ -50,10 +56,17 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
 
 
 def changed_here(configuration: Configuration) -> str:
-    """What a caption has to say: the size of the networks and of the training where it is not the default of the paper."""
+    """What a caption has to say: size of networks and training where it is not the paper's."""
     defaults = {item.name: item.default for item in dataclasses.fields(Configuration)}
-    words = {"size": "pictures of {} pixels", "autoencoder_width": "auto-encoders of width {} at their first layer",
-             "epochs": "{} epochs", "weights": "first weights: {}"}
-    said = [text.format(getattr(configuration, name)) for name, text in words.items()
-            if getattr(configuration, name) != defaults[name]]
+    words = {
+        "size": "pictures of {} pixels",
+        "autoencoder_width": "auto-encoders of width {} at their first layer",
+        "epochs": "{} epochs",
+        "weights": "first weights: {}",
+    }
+    said = [
+        text.format(getattr(configuration, name))
+        for name, text in words.items()
+        if getattr(configuration, name) != defaults[name]
+    ]
     return f"Smaller than in the paper: {', '.join(said)}." if said else ""

@@ -43,6 +43,10 @@ class Configuration:
     warmup_epochs: int = reading(
         5, alternatives="0 = train everything from the first step", where="algorithms 1 and 2",
         why="a classifier that knows nothing lets the area term push the foreground to nothing in the first epoch")
+    warmup_cuts: float = reading(
+        0.0, alternatives="in [0, 1]", where="not said",
+        why="share of warm-up pictures that are shown through a random smooth mask, so that the classifier knows what part "
+            "of a picture says how much")
     weights: str = reading(
         "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
         why="CASM, whose structure the paper exploits, starts from ImageNet")
@@ -65,6 +69,10 @@ class Configuration:
         "everything", alternatives=("everything", "foreground", "clean", "nothing"), where="(20), (23)",
         why="(20) gives the classifier the gradient of L and of CE(o); foreground: all but the background loss (13), which "
             "then reaches the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
+    judge: str = reading(
+        "live", alternatives=("live", "snapshot"), where="3.1 \"like Siamese networks\", (18)",
+        why="live: one classifier for all three passes; snapshot: the cut pictures are scored by the classifier as the warm-up "
+            "left it, so that it cannot learn to read crumbs")
     batch_norm: str = reading(
         "shared", alternatives=("shared", "separate", "frozen"), where="Figure 1 \"classifier A\"",
         why="shared: three passes through one network in train mode; separate: only clean pictures move the running "
@@ -107,6 +115,7 @@ class Configuration:
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
         _require(self, "size", self.size % 32 == 0, "a multiple of 32, the classifier's last stride")
+        _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
         _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
 
     @classmethod

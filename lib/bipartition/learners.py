@@ -14,7 +14,8 @@ from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Pa
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["Learner", "PartitionLearner", "build_learner", "objective_parts", "objective_weights"]
+__all__ = ["Learner", "PartitionLearner", "build_learner", "objective_parts", "objective_weights",
+           "random_cuts"]
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -31,20 +32,17 @@ class Learner(Protocol):
         ...
 
 
-def build_learner(configuration: Configuration, classes: int, weights: str, accelerator: Accelerator) -> Learner:
-    """The learner of a row, its networks freshly initialised from the global generator.
+def build_learner(configuration: Configuration, classifier: Classifier, accelerator: Accelerator) -> Learner:
+    """The learner of a row, its decoders freshly initialised from the global generator.
 
     Parameters
     ----------
     configuration : Configuration
-    classes : int
-        K.
-    weights : str
-        For the classifier: "none", "imagenet" or a file, see `bipartition.networks.Classifier`.
+    classifier : Classifier
+        As the row is to start with it: fresh, or after the warm-up.
     accelerator : accelerate.Accelerator
         Device, precision and backward pass.
     """
-    classifier = Classifier(classes, weights)
     if configuration.row == WARM_UP:
         return ClassifierLearner(classifier, configuration, accelerator)
     row = ROWS[configuration.row]
@@ -56,26 +54,55 @@ def build_learner(configuration: Configuration, classes: int, weights: str, acce
     else:
         network = BiPartitionNetwork(
             classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,
-            batch_norm=configuration.batch_norm, classifier_learns=configuration.classifier_learns,
+            judge=configuration.judge, batch_norm=configuration.batch_norm, classifier_learns=configuration.classifier_learns,
             mask=configuration.mask)
     return PartitionLearner(network, row, configuration, accelerator)
 
 
 class ClassifierLearner:
-    """The warm-up: ``CE(o)`` on whole pictures."""
+    """The warm-up: ``CE(o)`` on pictures that are whole or, in the share ``warmup_cuts``, seen through a random mask.
+
+    Cross-entropy on random cuts makes the scores say what the visible part is evidence for: sure of an object that is
+    there, even where it is not.  That is what (12) asks of f and b.
+    """
 
     def __init__(self, network: Classifier, configuration: Configuration, accelerator: Accelerator) -> None:
-        self.network, self.accelerator = network, accelerator
-        self.optimisers = {"classifier": torch.optim.SGD(
-            network.parameters(), lr=configuration.classifier_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)}
+        self.network, self.accelerator, self.cuts = network, accelerator, configuration.warmup_cuts
+        self.optimisers = _optimisers(configuration, list(network.parameters()), [])
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
-        """One step of stochastic gradient descent."""
+        """One step of gradient descent."""
+        if self.cuts:
+            cut = torch.rand(len(image), 1, 1, 1, generator=rng) < self.cuts
+            seen = torch.where(cut, random_cuts(len(image), image.shape[-1], rng), 1.0).to(image.device)
+            image = (image * seen).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             logits = self.network(image)[0]
         loss = F.cross_entropy(logits.float(), labels)
         _descend(self.optimisers, loss, self.accelerator)
         return {"loss": loss, "accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+
+
+def random_cuts(count: int, size: int, rng: Generator) -> Tensor:
+    """Random smooth masks, from faint shades to sharp blobs, covering any share of the picture.
+
+    Parameters
+    ----------
+    count, size : int
+    rng : torch.Generator
+
+    Returns
+    -------
+    Tensor, shape (count, 1, size, size), in (0, 1)
+    """
+    landscape = torch.zeros(count, 1, size, size)
+    for grid, height in ((3, 1.0), (7, 0.7)):
+        coarse = torch.randn(count, 1, grid, grid, generator=rng)
+        landscape += height * F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    landscape = (landscape - landscape.mean(dim=(2, 3), keepdim=True)) / landscape.std(dim=(2, 3), keepdim=True)
+    level = 3.2 * torch.rand(count, 1, 1, 1, generator=rng) - 1.6
+    sharpness = torch.exp(0.5 + 3.5 * torch.rand(count, 1, 1, 1, generator=rng))
+    return torch.sigmoid(sharpness * (landscape - level))
 
 
 class PartitionLearner:

@@ -1,5 +1,6 @@
 """The networks: classifier A and its feature maps, the decoders, Figures 1 and 2, and the auto-encoder of section 4.2."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -172,11 +173,14 @@ class BiPartitionNetwork(nn.Module):
         True adds the decoders of F and B: the whole difference between the Chan-Vese and the Mumford-Shah network.
     initial_foreground : float in (0, 1)
         Share of foreground proposed by the untrained mask decoder.
+    judge : {"live", "snapshot"}
+        Who scores the two cut pictures: the classifier itself (Siamese, as in the paper), or a copy of it as it is now,
+        which learns nothing more.
     batch_norm, classifier_learns, mask : str
         Readings of the paper, see `bipartition.configuration.Configuration`.
     """
 
-    def __init__(self, classifier: Classifier, *, matrices: bool, initial_foreground: float = 0.5,
+    def __init__(self, classifier: Classifier, *, matrices: bool, initial_foreground: float = 0.5, judge: str = "live",
                  batch_norm: str = "shared", classifier_learns: str = "everything", mask: str = "soft") -> None:
         super().__init__()
         self.classifier = classifier
@@ -186,6 +190,7 @@ class BiPartitionNetwork(nn.Module):
             self.background_decoder = Decoder(3)
         self.matrices = matrices
         self.batch_norm, self.classifier_learns, self.mask = batch_norm, classifier_learns, mask
+        self.snapshot = copy.deepcopy(classifier).requires_grad_(False) if judge == "snapshot" else None
         if classifier_learns == "nothing":
             classifier.requires_grad_(False)
         self.train()
@@ -195,6 +200,8 @@ class BiPartitionNetwork(nn.Module):
         super().train(mode)
         if self.batch_norm == "frozen":
             self.classifier.eval()
+        if self.snapshot is not None:
+            self.snapshot.eval()
         return self
 
     def segment(self, image: Tensor) -> Partition:
@@ -231,6 +238,8 @@ class BiPartitionNetwork(nn.Module):
 
     def _judge(self, image: Tensor, learning: bool) -> Tensor:
         """Scores of a cut picture; their gradient reaches the cut, and the classifier's parameters only if `learning`."""
+        if self.snapshot is not None:
+            return self.snapshot(image)[0]
         if learning:
             return self.classifier(image)[0]
         fixed = {name: parameter.detach() for name, parameter in self.classifier.named_parameters()}

@@ -73,14 +73,23 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
         from nbclient.exceptions import DeadKernelError
         from papermill.exceptions import PapermillExecutionError
     except ImportError as error:
-        raise NotebookError(f"needs papermill, which cannot be imported ({error}); `make env` installs it, and "
-                            "`python -m bipartition.pipeline --no-notebooks` trains without it") from error
+        raise NotebookError(
+            f"needs papermill, which cannot be imported ({error}); `make env` installs it, and "
+            "`python -m bipartition.pipeline --no-notebooks` trains without it"
+        ) from error
 
     _prefer_this_python()
     try:
         papermill.execute_notebook(
-            _literal(source), _literal(partial), dict(parameters), kernel_name="python3", progress_bar=False,
-            stdout_file=sys.stdout, cwd=str(runs.project_root()), start_timeout=180, config=_private_connection(),
+            _literal(source),
+            _literal(partial),
+            dict(parameters),
+            kernel_name="python3",
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            cwd=str(runs.project_root()),
+            start_timeout=180,
+            config=_private_connection(),
         )
     except PapermillExecutionError as error:
         raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
@@ -100,7 +109,7 @@ def _prefer_this_python() -> None:
 
 
 def _private_connection() -> Any:
-    """Encrypt what goes to and fro between this process and the kernel where that is known; else the kernel warns each time."""
+    """Encrypt the way to the kernel where this can be done; else newer kernels warn each time."""
     import zmq
     from jupyter_client import KernelManager
     from traitlets.config import Config

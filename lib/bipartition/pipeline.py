@@ -23,9 +23,10 @@ class PipelineError(RuntimeError):
     """A step that did not leave what it should have, or a place that cannot be written to."""
 
 
-def request_for(profile: str, *, rows: str = "", seeds: str = "", datasets: str = "", steps: str = "",
-                notebooks: bool = True) -> Request:
-    """Check what was asked for; lists are separated by spaces or commas, and an empty one leaves the choice to the profile.
+def request_for(
+    profile: str, *, rows: str = "", seeds: str = "", datasets: str = "", steps: str = "", notebooks: bool = True
+) -> Request:
+    """Check what was asked for; lists take spaces or commas, and an empty one leaves the choice to the profile.
 
     Raises
     ------
@@ -83,8 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="", help='for example "0 1 2"')
     parser.add_argument("--datasets", default="", help="which of the profile's data sets to prepare and train on")
     parser.add_argument("--steps", default="", help=f"some of {','.join(STEPS)}")
-    parser.add_argument("--no-notebooks", dest="notebooks", action="store_false",
-                        help="prepare and train where papermill is not installed")
+    parser.add_argument(
+        "--no-notebooks",
+        dest="notebooks",
+        action="store_false",
+        help="prepare and train where papermill is not installed",
+    )
     try:
         request = request_for(**vars(parser.parse_args(arguments)))
         done = reproduce(request)
@@ -122,14 +127,17 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = open(folder / ".lock", "a+", encoding="utf-8")
     except OSError as error:
-        raise PipelineError(f"cannot write to {folder}: {error.strerror}; check the folder and its permissions, or name another "
-                            "place in BIPARTITION_RESULTS") from error
+        raise PipelineError(
+            f"cannot write to {folder}: {error.strerror}; check the folder and its permissions, "
+            "or name another place in BIPARTITION_RESULTS"
+        ) from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            _say(f"process {stream.read().strip() or '?'} is at work on {folder}: waiting for it to end (Ctrl-C gives up)")
+            holder = stream.read().strip() or "?"
+            _say(f"process {holder} is at work on {folder}: waiting for it to end (Ctrl-C gives up)")
             fcntl.flock(stream, fcntl.LOCK_EX)
         stream.seek(0)
         stream.truncate()

@@ -1,4 +1,4 @@
-"""Profiles: everything that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` and checked at once."""
+"""Profiles: all that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` checked at once."""
 
 import re
 from collections.abc import Mapping
@@ -84,8 +84,10 @@ def load_profile(name: str | Path) -> Profile:
     if path.suffix not in (".yaml", ".yml"):
         path = runs.project_root() / "profiles" / f"{name}.yaml"
         if str(name) not in profile_names():
-            raise ValueError(f"unknown profile {str(name)!r}; the profiles are {', '.join(profile_names())}, or the "
-                             "path of a .yaml file")
+            raise ValueError(
+                f"unknown profile {str(name)!r}; the profiles are {', '.join(profile_names())}, or the "
+                "path of a .yaml file"
+            )
     if not path.is_file():
         raise ValueError(f"there is no profile file {path}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
@@ -143,8 +145,9 @@ def _checked(name: str, content: Any) -> Profile:
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
         if "size" in settings:
-            raise ValueError(f"per_row: {row}: size: all rows of a data set share its pictures; set it in training "
-                             "or per_dataset")
+            raise ValueError(
+                f"per_row: {row}: size: all rows of a data set share its pictures; set it in training or per_dataset"
+            )
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")
@@ -161,7 +164,9 @@ def _mapping(key: str, value: Any) -> dict:
 
 
 def _frozen(mapping: dict) -> Mapping:
-    return MappingProxyType({key: _frozen(value) if isinstance(value, dict) else value for key, value in mapping.items()})
+    return MappingProxyType(
+        {key: _frozen(value) if isinstance(value, dict) else value for key, value in mapping.items()}
+    )
 
 
 def _only_known(what: str, names: Any, known: Any) -> None:

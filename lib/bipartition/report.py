@@ -1,4 +1,4 @@
-"""Everything a profile has made, on one page that a browser opens without a network: ``results/<profile>/report.html``."""
+"""All that a profile has made, on one page that needs no network: ``results/<profile>/report.html``."""
 
 import base64
 import csv
@@ -13,37 +13,44 @@ from bipartition.rows import CLASSES, ROWS
 __all__ = ["write_provenance", "write_report"]
 
 FIGURES = {
-    "figure4": "The six experiments side by side: the picture I, the mask 1 − φ, the foreground (1 − φ) ⊙ I, the background φ ⊙ I.",
+    "figure4": "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
     "figure5": "The Mumford-Shah row on more pictures: I, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
     "figure6": "The Mumford-Shah row beside the truth: I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
 }
 """Alternative text of each figure, and its caption where its notebook left none."""
 
+RECORDED = ("configuration", "made_by", "provenance", "parameters", "device", "minutes")
+
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --soft: #8882; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem;
+       overflow-wrap: anywhere; }
 h1 { line-height: 1.2; font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--line); }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 figcaption, .note { font-size: .9rem; opacity: .85; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top; overflow-wrap: normal; }
+th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top;
+         overflow-wrap: normal; }
 thead th { border-bottom-width: 2px; } small { opacity: .8; white-space: nowrap; } summary { cursor: pointer; }
 """
 
 
 def write_provenance(profile: Profile) -> None:
-    """``provenance.json``: commit, versions, machine, and for each finished run its configuration, device and minutes."""
+    """``provenance.json``: commit, versions, machine, and each finished run's configuration, device and minutes."""
     finished = {}
     for name, config in _finished(profile).items():
-        finished[name] = {key: config.get(key) for key in ("configuration", "made_by", "provenance", "parameters", "device", "minutes")}
-    runs.write_json(_folder(profile) / "provenance.json", {
-        "profile": profile.name,
-        "about": profile.about,
-        **runs.provenance(),
-        "device": sorted({str(config["device"]) for config in finished.values()}),
-        "minutes": round(sum(config["minutes"] or 0 for config in finished.values()), 2),
-        "runs": finished,
-    })
+        finished[name] = {key: config.get(key) for key in RECORDED}
+    runs.write_json(
+        _folder(profile) / "provenance.json",
+        {
+            "profile": profile.name,
+            "about": profile.about,
+            **runs.provenance(),
+            "device": sorted({str(config["device"]) for config in finished.values()}),
+            "minutes": round(sum(config["minutes"] or 0 for config in finished.values()), 2),
+            "runs": finished,
+        },
+    )
 
 
 def write_report(profile: Profile) -> None:
@@ -51,22 +58,28 @@ def write_report(profile: Profile) -> None:
     folder = _folder(profile)
     about = runs.read_json(folder / "provenance.json")
     parts = [
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">"
-        "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
+        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Bi-partition: profile {html.escape(profile.name)}</title><style>{STYLE}</style></head>\n<body>",
         "<h1>Cutting a picture in two: foreground and background from image labels</h1>",
-        "<p>A reproduction of Choi &amp; Hong, <i>Unsupervised Object Segmentation Based on Bi-Partitioning Image Model Integrated "
-        "with Classification</i>, Electronics 2021, 10, 2296, "
-        "<a href=\"https://doi.org/10.3390/electronics10182296\">doi 10.3390/electronics10182296</a>. The mask φ marks the "
+        "<p>A reproduction of Choi &amp; Hong, <i>Unsupervised Object Segmentation Based on Bi-Partitioning Image "
+        "Model Integrated with Classification</i>, Electronics 2021, 10, 2296, "
+        '<a href="https://doi.org/10.3390/electronics10182296">doi 10.3390/electronics10182296</a>. φ marks the '
         "background, as in the paper; 1 − φ is the foreground.</p>",
-        f"<p>Profile <b>{html.escape(profile.name)}</b>: {html.escape(profile.about)} {len(about.get('runs', {}))} finished runs, "
-        f"{about.get('minutes', 0):.1f} minutes of training on {html.escape(', '.join(about.get('device', [])) or 'nothing yet')}.</p>",
-        "<h2>Table 1</h2>", _table1(folder),
+        f"<p>Profile <b>{html.escape(profile.name)}</b>: {html.escape(profile.about)} "
+        f"{len(about.get('runs', {}))} finished runs, {about.get('minutes', 0):.1f} minutes of training on "
+        f"{html.escape(', '.join(about.get('device', [])) or 'nothing yet')}.</p>",
+        "<h2>Table 1</h2>",
+        _table1(folder),
         *(_figure(folder, name) for name in FIGURES),
-        "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default by a row or "
-        "the profile.</p>", _readings(profile),
-        "<h2>Runs</h2>", _runs(profile),
-        "<h2>Provenance</h2>", _provenance(about), "</body>\n</html>\n",
+        "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default "
+        "by a row or the profile.</p>",
+        _readings(profile),
+        "<h2>Runs</h2>",
+        _runs(profile),
+        "<h2>Provenance</h2>",
+        _provenance(about),
+        "</body>\n</html>\n",
     ]
     runs.write_text(folder / "report.html", "\n".join(parts))
 
@@ -78,8 +91,12 @@ def _folder(profile: Profile) -> Path:
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
     """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows."""
     root = _folder(profile) / "runs"
-    paths = [path.parent for dataset in profile.datasets for row in ROWS
-             for path in sorted(root.glob(f"{dataset}/{row}/seed*/metrics.json"))]
+    paths = [
+        path.parent
+        for dataset in profile.datasets
+        for row in ROWS
+        for path in sorted(root.glob(f"{dataset}/{row}/seed*/metrics.json"))
+    ]
     return {str(path.relative_to(root)): runs.read_json(path / "config.json") for path in paths}
 
 
@@ -97,9 +114,13 @@ def _table1(folder: Path) -> str:
         cells.setdefault(line["row"], {})[line["class"]] = _cell(line)
     seeds = {line["row"]: line["seeds"] for line in lines}
     body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
-    note = ("<p class=\"note\">Mean foreground IoU over the validation pictures of a class (n below its name), [95 % interval], and the "
-            "paper's value after the bar. Rows without seeds need no training.</p>")
-    return _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
+    note = (
+        '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
+        "[95 % interval], and the paper's value after the bar. Rows without seeds need no training.</p>"
+    )
+    return (
+        _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
+    )
 
 
 def _cell(line: dict[str, str]) -> str:
@@ -120,8 +141,10 @@ def _figure(folder: Path, name: str) -> str:
     if not picture.is_file():
         return f"{head}<p>Not made yet: <code>make figures</code>.</p>"
     data = base64.b64encode(picture.read_bytes()).decode("ascii")
-    return (f"{head}<figure><img alt=\"{html.escape(FIGURES[name])}\" src=\"data:image/png;base64,{data}\">"
-            f"<figcaption>{html.escape(caption)}</figcaption></figure>")
+    return (
+        f'{head}<figure><img alt="{html.escape(FIGURES[name])}" src="data:image/png;base64,{data}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
 
 
 def _readings(profile: Profile) -> str:
@@ -134,30 +157,53 @@ def _readings(profile: Profile) -> str:
     body = []
     for name, line in table.iterrows():
         here = [getattr(configuration, name) for configuration in configurations]
-        shown = [f"<b>{html.escape(str(value))}</b>" if value != line["default"] else html.escape(str(value)) for value in here]
+        shown = [f"<b>{value}</b>" if value != line["default"] else str(value) for value in here]
         reason = f"{html.escape(line['why'])} <small>{html.escape(line['where in the paper'])}</small>"
-        body.append([f"<code>{name}</code>", html.escape(str(line["default"])), *shown, html.escape(line["alternatives"]), reason])
-    return ("<details><summary>The table of readings</summary>"
-            + _html_table(["reading", "default", *map(_title, profile.rows), "alternatives", "why, and where"], body) + "</details>")
+        body.append(
+            [
+                f"<code>{name}</code>",
+                html.escape(str(line["default"])),
+                *shown,
+                html.escape(line["alternatives"]),
+                reason,
+            ]
+        )
+    return (
+        "<details><summary>The table of readings</summary>"
+        + _html_table(["reading", "default", *map(_title, profile.rows), "alternatives", "why, and where"], body)
+        + "</details>"
+    )
 
 
 def _runs(profile: Profile) -> str:
     body = []
     for name, config in _finished(profile).items():
         metrics = runs.read_json(_folder(profile) / "runs" / name / "metrics.json")
-        body.append([html.escape(name), *(_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")),
-                     str(config.get("parameters", "–")), f"{config.get('minutes') or 0:.1f}", html.escape(str(config.get("device", "–")))])
+        numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
+        body.append(
+            [
+                html.escape(name),
+                *numbers,
+                str(config.get("parameters", "–")),
+                f"{config.get('minutes') or 0:.1f}",
+                html.escape(str(config.get("device", "–"))),
+            ]
+        )
     if not body:
         return "<p>None is finished yet.</p>"
     head = ["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "minutes", "device"]
     return _html_table(head, body) + (
-        "<p class=\"note\">Area: share of the picture called foreground. Grey share: pixels with φ between 0.1 and 0.9. The minutes of "
-        "a row do not hold those of the warm-up that the rows share.</p>")
+        '<p class="note">Area: share of the picture called foreground. Grey share: pixels with φ between 0.1 and 0.9. '
+        "The minutes of a row do not hold those of the warm-up that the rows share.</p>"
+    )
 
 
 def _provenance(about: dict[str, Any]) -> str:
-    lines = [[key, html.escape(", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))]
-             for key, value in about.items() if key not in ("runs", "about")]
+    lines = [
+        [key, html.escape(", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))]
+        for key, value in about.items()
+        if key not in ("runs", "about")
+    ]
     return _html_table(["what", "value"], lines) if lines else "<p>Not recorded yet.</p>"
 
 
@@ -167,7 +213,11 @@ def _number(value: float | None) -> str:
 
 def _html_table(head: list[str], body: list[list[str]]) -> str:
     """Cells are HTML already."""
-    top = "".join(f"<th scope=\"col\">{cell}</th>" for cell in head)
-    rows = "\n".join(f"<tr><th scope=\"row\">{first}</th>" + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
-                     for first, *rest in body)
-    return f"<div class=\"wide\" tabindex=\"0\"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    rows = "\n".join(
+        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>"
+        for first, *rest in body
+    )
+    return (
+        f'<div class="wide" tabindex="0"><table><thead><tr>{top}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
+    )

@@ -53,7 +53,7 @@ class Request:
 class Task:
     """One step of the way.
 
-    ``inputs`` says what it is made from, in plain values, when its turn comes; ``outputs`` are the files that it leaves.
+    ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.
     ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.
     """
 
@@ -76,7 +76,8 @@ def plan(request: Request) -> list[Task]:
         tasks += [_drawing(request, name, [f"figures/{name}.png", f"figures/{name}.pdf"], ["figures.py"])
                   for name in DRAWINGS if name != "table1" and _can_be_drawn(request, name)]
     if "table" in request.steps and _can_be_drawn(request, "table1"):
-        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md"], ["tables.py", "evaluation.py", "baselines.py"]))
+        code = ["tables.py", "evaluation.py", "baselines.py"]
+        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md"], code))
     if "report" in request.steps:
         tasks += [_provenance(request), _report(request)]
     return tasks
@@ -206,9 +207,10 @@ def _prepare(profile: Profile, dataset: str) -> Any:
 def _checksum(profile: Profile, dataset: str) -> str | None:
     """Checksum of a prepared data set, None if it is not there or its source has changed; reads no photograph."""
     from bipartition.datasets.prepare import PREPARE_VERSION
-    name, size, options = dataset, profile.size(dataset), profile.options(dataset)
-    made_by = {"name": name, "size": size, "options": options, "version": PREPARE_VERSION, "source": _source(profile, dataset)}
-    for path in sorted(runs.prepared_root().glob(f"{name}-{size}-*/prepared.json")):
+    size = profile.size(dataset)
+    made_by = {"name": dataset, "size": size, "options": profile.options(dataset), "version": PREPARE_VERSION,
+               "source": _source(profile, dataset)}
+    for path in sorted(runs.prepared_root().glob(f"{dataset}-{size}-*/prepared.json")):
         about = runs.read_json(path)
         if about["made_by"] == made_by:
             return about["checksum"]

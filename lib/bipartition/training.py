@@ -26,6 +26,7 @@ from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.evaluation import evaluate
 from bipartition.learners import Learner, build_learner
+from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["accelerator_for_this_machine", "generator", "predict", "train_row", "unit_range", "warm_up_configuration"]
@@ -102,7 +103,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
     """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
-    kept = ("dataset", "seed", "size", "batch_size", "warmup_epochs", "warmup_rate", "weights")
+    kept = ("dataset", "seed", "size", "batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "weights", "optimiser")
     return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
                          **{name: getattr(configuration, name) for name in kept})
 
@@ -235,9 +236,10 @@ def _fresh_learner(configuration: Configuration, prepared: Prepared, start: Path
     weights = "none" if start else file or configuration.weights
     with torch.random.fork_rng():
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
-        learner = build_learner(configuration, len(prepared.classes), weights, accelerator)
-    if start is not None:
-        learner.network.classifier.load_state_dict(load_file(start))
+        classifier = Classifier(len(prepared.classes), weights)
+        if start is not None:
+            classifier.load_state_dict(load_file(start))
+        learner = build_learner(configuration, classifier, accelerator)
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
     return learner
 

@@ -23,9 +23,11 @@ GREY_SCENES = ("brick.png", "grass.png", "gravel.png", "moon.png", "coins.png")
 COLOUR_SCENES = ("coffee.png", "motorcycle_left.png", "motorcycle_right.png", "ihc.png")
 
 SMALLEST_SIZE = 16
-AREA_RANGE = (0.12, 0.355)
+AREA_RANGE = (0.17, 0.4)
 # how far a figure may reach beyond the picture, as a share of its width
 OVERHANG = 0.03
+# how much of its colour the scenery keeps: the figures are what is painted vividly
+MUTED = np.float32(0.4)
 # grids that placing and colouring measure on, whatever the size asked for: one picture at all sizes
 PLACING_GRID, COLOURING_GRID = 48, 16
 LUMA = (0.299, 0.587, 0.114)
@@ -177,7 +179,7 @@ def _colours(rng, surroundings, brighter):
     # the constant makes up for ink, tyres and rims
     grey = mean_grey + 0.022 + _between(rng, 0.02, 0.3) * (1 if brighter else -1)
     grey = min(max(grey, 0.12), 0.88)
-    chroma, angle = max(((_between(rng, 0.08, 0.22), _between(rng, 0, 6.283)) for _ in range(4)), key=distance_in_hue)
+    chroma, angle = max(((_between(rng, 0.13, 0.27), _between(rng, 0, 6.283)) for _ in range(4)), key=distance_in_hue)
     shift = _between(rng, 0.12, 0.25) * (1 if rng.random() < 0.5 else -1)
     coat = _colour(grey, chroma, angle)
     return {"coat": coat,
@@ -269,7 +271,9 @@ def _scene(rng, size):
             _lay_over(scene, _duotone(rng, _noise(rng, size, (3, 7, 15))), _blob(rng, x, y, size))
     strength = _between(rng, 0, 0.3)
     cosine, sine = cosine_and_sine(_between(rng, 0, 6.283))
-    return scene * (1 + (x - 0.5) * (strength * cosine) + (y - 0.5) * (strength * sine))
+    grey = LUMA[0] * scene[0] + LUMA[1] * scene[1] + LUMA[2] * scene[2]
+    muted = grey + MUTED * (scene - grey)
+    return muted * (1 + (x - 0.5) * (strength * cosine) + (y - 0.5) * (strength * sine))
 
 
 def _lay_over(below, above, coverage):
