@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from bipartition.configuration import Configuration
-from bipartition.learners import build_learner, objective_parts, objective_weights
+from bipartition.learners import build_learner, objective_parts, objective_weights, random_cuts
 from bipartition.networks import Classifier
 from bipartition.objectives import weighted_sum
 from bipartition.rows import ROWS, TABLE_ROWS
@@ -116,6 +116,24 @@ class TestTheStep:
         learner.network.train()
         losses = [learner.step(*batch, torch.Generator())["loss"].item() for _ in range(12)]
         assert losses[-1] < losses[0] - 0.1
+
+
+class TestRandomCuts:
+    def test_they_cover_any_share_of_the_picture_softly_or_sharply(self):
+        cuts = random_cuts(400, 32, torch.Generator().manual_seed(0))
+        assert cuts.shape == (400, 1, 32, 32) and cuts.min() >= 0 and cuts.max() <= 1
+        shares = cuts.mean(dim=(1, 2, 3))
+        assert shares.min() < 0.15 and shares.max() > 0.85 and abs(shares.mean().item() - 0.5) < 0.05
+        grey = ((cuts > 0.1) & (cuts < 0.9)).float().mean(dim=(1, 2, 3))
+        assert grey.min() < 0.2 and grey.max() > 0.8
+
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_the_warm_up_shows_the_asked_share_through_them(self, batch, share):
+        learner = learner_of("classifier", warmup_cuts=share)
+        seen = []
+        learner.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        learner.step(*batch, torch.Generator().manual_seed(0))
+        assert torch.equal(seen[0], batch[0]) == (share == 0)
 
 
 class TestTheRows:

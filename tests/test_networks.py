@@ -137,13 +137,24 @@ class TestBiPartitionNetwork:
         else:
             assert not torch.allclose(after, 0.9 * before + 0.1 * stem)
 
-    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("clean", False), ("nothing", False)])
+    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("foreground", True), ("clean", False), ("nothing", False)])
     def test_whether_the_judgement_of_the_cut_pictures_reaches_the_classifier(self, classifier, image, learns, reached):
         network = BiPartitionNetwork(classifier, matrices=False, classifier_learns=learns)
         partition = network(image)
         (partition.foreground_logits.sum() + partition.background_logits.square().sum()).backward()
         assert (gradient_size(classifier) > 0) == reached
         assert gradient_size(network.mask_decoder) > 0
+
+    def test_a_snapshot_judges_as_the_classifier_did_and_never_changes(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=False, judge="snapshot").train()
+        before = {name: value.clone() for name, value in network.snapshot.state_dict().items()}
+        with torch.no_grad():
+            classifier.body.fc.weight.zero_()
+        partition = network(image)
+        assert partition.image_logits.std(dim=0).max() < 1e-6 < partition.foreground_logits.std(dim=0).max()
+        partition.foreground_logits.sum().backward()
+        assert gradient_size(network.mask_decoder) > 0 and gradient_size(network.snapshot) == 0
+        assert all(torch.equal(before[name], value) for name, value in network.snapshot.state_dict().items())
 
     def test_the_answer_does_not_depend_on_who_learns(self, image):
         answers = []

@@ -1,0 +1,193 @@
+"""The loop: pre-processing, schedule of randomness, exact resume, what a finished run leaves, and that it learns."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from bipartition import runs, training
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import Prepared, Split, prepare
+
+FILES = ("history.csv", "masks.npy", "metrics.json")
+
+
+def tiny(**settings):
+    settings = {"row": "chan_vese", "epochs": 2, "warmup_epochs": 1, "batch_size": 8, "optimiser": "adam",
+                "classifier_rate": 1e-3, "decoder_rate": 1e-3, "weights": "none", "autoencoder_width": 4} | settings
+    return Configuration(dataset="cartoons", seed=settings.pop("seed", 0), size=32, **settings)
+
+
+@pytest.fixture(scope="module")
+def cartoons(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIPARTITION_DATA", str(tmp_path_factory.mktemp("data")))
+        yield prepare("cartoons", 32, {"train": 24, "val": 12})
+
+
+def train(configuration, prepared, folder, **options):
+    lines = []
+    training.train_row(configuration, prepared, folder / configuration.row / "seed0", profile="test", report=lines.append,
+                       **options)
+    return folder / configuration.row / "seed0", lines
+
+
+class TestUnitRange:
+    def test_one_minimum_and_maximum_for_all_channels_of_a_picture(self):
+        picture = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+        picture[0, 0, 0, 0], picture[0, 1], picture[0, 2] = 50, 100, 150
+        scaled = training.unit_range(picture)
+        assert scaled[0, 0, 0, 0].item() == pytest.approx(50 / 150)
+        assert scaled[0, 1].unique().tolist() == pytest.approx([100 / 150])
+        assert (scaled.min(), scaled.max()) == (0, 1)
+
+    def test_pictures_are_scaled_apart(self):
+        pictures = torch.stack([torch.arange(12).view(3, 2, 2), 100 + 10 * torch.arange(12).view(3, 2, 2)]).to(torch.uint8)
+        scaled = training.unit_range(pictures)
+        torch.testing.assert_close(scaled[0], scaled[1])
+
+    def test_a_picture_of_one_value_becomes_black_not_nan(self):
+        assert training.unit_range(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
+
+
+class TestGenerator:
+    def test_the_same_seed_purpose_and_epoch_draw_the_same(self):
+        draws = [torch.rand(3, generator=training.generator(1, "batches", 2)) for _ in range(2)]
+        assert torch.equal(*draws)
+
+    def test_another_seed_purpose_or_epoch_draws_something_else(self):
+        drawn = {tuple(torch.rand(3, generator=training.generator(*key)).tolist())
+                 for key in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))}
+        assert len(drawn) == 4
+
+
+class TestTrainRow:
+    def test_a_finished_run_leaves_what_the_contract_lists(self, cartoons, tmp_path):
+        folder, lines = train(tiny(), cartoons, tmp_path)
+        assert {path.name for path in folder.iterdir()} == {*FILES, "config.json", "model.safetensors"}
+        masks = np.load(folder / "masks.npy")
+        assert masks.shape == (12, 32, 32) and masks.dtype == np.uint8
+        history = (folder / "history.csv").read_text().splitlines()
+        assert len(history) == 3 and history[0].startswith("epoch,loss,fidelity,area,variation,foreground,background,clean")
+        config = runs.read_json(folder / "config.json")
+        assert config["made_by"] == runs.made_by(tiny(), cartoons.checksum) and config["minutes"] > 0
+        metrics = runs.read_json(folder / "metrics.json")
+        assert set(metrics) >= {"accuracy", "mean_iou", "classes", "area", "grey", "per_image"}
+        assert [line.split()[0] for line in lines] == ["cartoons/classifier/seed0"] + ["cartoons/chan_vese/seed0"] * 2
+
+    def test_a_second_call_does_nothing(self, cartoons, tmp_path):
+        folder, _ = train(tiny(), cartoons, tmp_path)
+        before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+        _, lines = train(tiny(), cartoons, tmp_path)
+        assert lines == [f"{folder}: finished already"]
+        assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    def test_another_configuration_trains_anew(self, cartoons, tmp_path):
+        train(tiny(), cartoons, tmp_path)
+        folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
+        assert len(lines) == 3 and runs.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
+
+    @pytest.mark.parametrize("row", ["chan_vese", "casm"])
+    def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, monkeypatch):
+        configuration = tiny(row=row, epochs=3)
+        whole, _ = train(configuration, cartoons, tmp_path / "whole")
+
+        save = training._save_checkpoint
+
+        def killed_before_the_second(folder, *state):
+            if "classifier" not in folder.parts and len(state[3]) == 2:
+                raise KeyboardInterrupt
+            save(folder, *state)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_save_checkpoint", killed_before_the_second)
+            with pytest.raises(KeyboardInterrupt):
+                train(configuration, cartoons, tmp_path / "killed")
+        assert not (tmp_path / "killed" / row / "seed0" / "metrics.json").exists()
+        resumed, lines = train(configuration, cartoons, tmp_path / "killed")
+        assert [re.search(r"epoch (\d)/3", line)[1] for line in lines if f"/{row}/" in line] == ["2", "3"]
+        for name in FILES:
+            assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+
+    def test_a_checkpoint_of_another_configuration_is_not_resumed(self, cartoons, tmp_path, monkeypatch):
+        def killed(folder, *state):
+            if "classifier" in folder.parts:
+                finish(folder, *state)
+            else:
+                raise KeyboardInterrupt
+
+        finish = training._finish
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_finish", killed)
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny(), cartoons, tmp_path)
+        assert (tmp_path / "chan_vese" / "seed0" / "checkpoint.pt").exists()
+        _, lines = train(tiny(lambda1=3.0), cartoons, tmp_path)
+        assert len([line for line in lines if "/chan_vese/" in line]) == 2
+
+    def test_pictures_of_another_size_are_refused_before_anything_is_written(self, cartoons, tmp_path):
+        with pytest.raises(ValueError, match="asks for pictures of size 64, but .* holds size 32"):
+            train(dataclasses.replace(tiny(), size=64), cartoons, tmp_path)
+        assert not list(tmp_path.iterdir())
+
+    def test_a_wrong_weights_file_is_named_before_training(self, cartoons, tmp_path, monkeypatch):
+        (tmp_path / "wrong.pth").write_bytes(b"nothing of the kind")
+        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "wrong.pth"))
+        with pytest.raises(ValueError, match="wrong.pth is not a PyTorch state dict"):
+            train(tiny(weights="imagenet"), cartoons, tmp_path / "runs")
+
+    def test_a_missing_weights_file_is_named(self, cartoons, tmp_path, monkeypatch):
+        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "nowhere.pth"))
+        with pytest.raises(ValueError, match=r"RESNET18_WEIGHTS = .*nowhere.pth': there is no such file"):
+            train(tiny(weights="imagenet"), cartoons, tmp_path / "runs")
+
+    def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(self, cartoons, tmp_path):
+        with pytest.raises(FloatingPointError, match=r"epoch 1: .*loss.* not finite"):
+            train(tiny(classifier_rate=1e30, optimiser="sgd", warmup_epochs=0), cartoons, tmp_path)
+        assert not (tmp_path / "chan_vese" / "seed0" / "metrics.json").exists()
+
+    def test_the_warm_up_is_trained_once_for_all_rows(self, cartoons, tmp_path):
+        train(tiny(), cartoons, tmp_path)
+        _, lines = train(tiny(row="classification_only", lambda1=3.0), cartoons, tmp_path)
+        assert "finished already" in lines[0] and len(lines) == 3
+
+
+def discs(count, seed):
+    """Red or blue discs on grey noise: pictures, labels and truth."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(70, 180, (count, 1, 32, 32), np.uint8).repeat(3, axis=1)
+    labels = np.arange(count) % 2
+    y, x = np.mgrid[:32, :32]
+    masks = np.zeros((count, 32, 32), np.uint8)
+    for image, mask, label in zip(images, masks, labels, strict=True):
+        cx, cy, radius = rng.uniform(9, 23), rng.uniform(9, 23), rng.uniform(6, 9)
+        inside = (x - cx) ** 2 + (y - cy) ** 2 < radius ** 2
+        image[:, inside] = np.array([[210], [60], [60]] if label else [[60], [60], [210]])
+        mask[inside] = label + 1
+    return Split(images=images, labels=labels, truth_codes=labels + 1, masks=masks, ids=[f"{seed}-{i}" for i in range(count)])
+
+
+class Discs(Prepared):
+    """A data set that is already in memory."""
+
+    def split(self, split):
+        return discs(512, 0) if split == "train" else discs(60, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["chan_vese", "mumford_shah"])
+def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(row, tmp_path):
+    fields = {field.name: None for field in dataclasses.fields(Prepared)}
+    prepared = Discs(**fields | {"name": "discs", "classes": ("blue", "red"), "all_classes": ("blue", "red"), "size": 32,
+                                 "checksum": "discs", "folder": tmp_path})
+    configuration = tiny(row=row, warmup_epochs=3, warmup_rate=1e-3, warmup_cuts=0.5, epochs=5, batch_size=16, judge="snapshot",
+                         batch_norm="frozen", initial_foreground=0.8, alpha=10.0, lambda1=0.2, lambda2=0.05, lambda3=0.1,
+                         lambda4=0.1, classifier_rate=3e-4, decoder_rate=2e-3)
+    folder, lines = train(configuration, prepared, tmp_path)
+    metrics = runs.read_json(folder / "metrics.json")
+    everything = np.mean(discs(60, 1).masks > 0)
+    assert metrics["accuracy"] >= 0.95, lines
+    assert metrics["mean_iou"] >= 0.6 > 2 * everything, (metrics["mean_iou"], lines)
+    assert re.search(r"pictures/s$", lines[-1])
