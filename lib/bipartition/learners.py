@@ -49,8 +49,7 @@ def build_learner(configuration: Configuration, classifier: Classifier, accelera
     if row.network == "casm":
         return CasmLearner(CasmNetwork(classifier), configuration, accelerator)
     if row.network == "autoencoder":
-        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width,
-                              weights=configuration.weights)
+        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width)
     else:
         network = BiPartitionNetwork(
             classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,

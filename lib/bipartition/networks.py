@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchvision.models import ResNet18_Weights, resnet18, vgg16
+from torchvision.models import ResNet18_Weights, resnet18
 
 __all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "fused_decoders"]
 
@@ -268,22 +268,22 @@ class AutoEncoder(nn.Module):
         False: one sigmoid channel, phi.  True: seven, phi with F and B.
     width : int
         Channels of the first block; 64 is VGG-16.  A smaller one keeps every layer and divides all channels.
-    weights : {"none", "imagenet"}
-        Of the encoder; ImageNet weights exist for width 64 only.
+
+    Notes
+    -----
+    It starts from scratch: the paper does not say that the encoder is pretrained, and the energies need no classes.
     """
 
     DOWN = (2, 2, 3, 3, 3)
     """Convolutions in each of VGG-16's five blocks, each block followed by a halving."""
 
-    def __init__(self, *, matrices: bool, width: int = 64, weights: str = "none") -> None:
+    def __init__(self, *, matrices: bool, width: int = 64) -> None:
         super().__init__()
         channels = [width, 2 * width, 4 * width, 8 * width, 8 * width]
         self.matrices = matrices
         self.encoder = _vgg16_features(channels, self.DOWN)
-        if weights == "imagenet" and width == 64:
-            self.encoder.load_state_dict(vgg16(weights="IMAGENET1K_V1").features.state_dict())
         self.decoder = _mirrored(channels, self.DOWN, outputs=7 if matrices else 1)
-        for module in [*self.decoder, *(self.encoder if weights == "none" else [])]:
+        for module in [*self.encoder, *self.decoder]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 _keep_variance(module)
         # The first answer is grey everywhere, so that neither half starts with an advantage.
