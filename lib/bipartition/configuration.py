@@ -5,6 +5,7 @@ A value comes from four places, the later the stronger: the default here, the ro
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,14 +106,15 @@ class Configuration:
             allowed = item.metadata.get("alternatives")
             if isinstance(allowed, tuple) and value not in allowed:
                 raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-            if item.type is not bool and item.type in (int, float) and (
-                isinstance(value, bool) or not isinstance(value, (int, float))
-            ):
-                raise ValueError(f"{item.name} = {value!r}; it must be a number")
+            if item.type in (int, float):
+                number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+                if item.type is int:
+                    _require(self, item.name, number and isinstance(value, int), "a whole number")
+                _require(self, item.name, number, "a finite number" if isinstance(value, float) else "a number")
         for name in ("size", "batch_size", "epochs", "autoencoder_width", "alpha", "warmup_rate", "classifier_rate",
                      "decoder_rate"):
             _require(self, name, getattr(self, name) > 0, "greater than 0")
-        for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4"):
+        for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
         _require(self, "size", self.size % 32 == 0, "a multiple of 32, the classifier's last stride")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")

@@ -1,0 +1,58 @@
+"""The one configuration: what it refuses, how sources are merged, and the table of readings."""
+
+import dataclasses
+
+import pytest
+
+from bipartition.configuration import Configuration, readings_table
+
+REQUIRED = {"row": "chan_vese", "dataset": "cartoons", "seed": 0}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("size", 100, "size = 100; it must be a multiple of 32"),
+    ("size", 0, "size = 0; it must be greater than 0"),
+    ("alpha", 0.0, "alpha = 0.0; it must be greater than 0"),
+    ("alpha", "big", "alpha = 'big'; it must be a number"),
+    ("alpha", float("nan"), "alpha = nan; it must be a finite number"),
+    ("lambda1", -0.1, "lambda1 = -0.1; it must be 0 or greater"),
+    ("epochs", 1.5, "epochs = 1.5; it must be a whole number"),
+    ("epochs", True, "epochs = True; it must be a whole number"),
+    ("seed", -1, "seed = -1; it must be 0 or greater"),
+    ("casm_area", -1.0, "casm_area = -1.0; it must be 0 or greater"),
+    ("initial_foreground", 1.0, "initial_foreground = 1.0; it must be between 0 and 1"),
+    ("warmup_cuts", 1.5, "warmup_cuts = 1.5; it must be between 0 and 1"),
+    ("mask", "hard", "mask = 'hard'; it must be one of 'soft', 'straight_through'"),
+    ("judge", "older", "judge = 'older'; it must be one of 'live', 'snapshot'"),
+    ("batch_norm", "off", "batch_norm = 'off'; it must be one of"),
+    ("regularised", "no", "regularised = 'no'; it must be one of True, False"),
+    ("optimiser", "lion", "optimiser = 'lion'; it must be one of"),
+])
+def test_a_value_that_makes_no_sense_is_named_with_what_would(name, value, message):
+    with pytest.raises(ValueError) as caught:
+        Configuration(**REQUIRED | {name: value})
+    assert str(caught.value).startswith(message)
+
+
+def test_later_sources_win():
+    built = Configuration.build(REQUIRED, {"alpha": 2.0, "size": 64}, {"alpha": 3})
+    assert (built.alpha, built.size) == (3, 64)
+
+
+def test_a_name_that_is_no_setting_is_refused_with_those_that_are():
+    with pytest.raises(ValueError, match="'lambda5' is no setting of a run; the settings are .*lambda4"):
+        Configuration.build(REQUIRED, {"lambda5": 1.0})
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Configuration(**REQUIRED).alpha = 3.0
+
+
+def test_every_reading_says_its_default_alternatives_reason_and_place():
+    table = readings_table(Configuration(**REQUIRED | {"alpha": 7.0}))
+    assert {"alpha", "lambda1", "judge", "background_probability", "classifier_learns", "batch_norm", "regularised", "mask",
+            "warmup_epochs"} <= set(table.index)
+    assert table.loc["alpha", "here"] == 7.0 and table.loc["alpha", "default"] == 1.0
+    assert (table[["alternatives", "why", "where in the paper"]].map(len) > 0).all().all()
+    assert "size" not in table.index

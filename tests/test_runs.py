@@ -1,0 +1,105 @@
+"""Files that are whole or absent, and the question whether a run is finished."""
+
+import errno
+import json
+import os
+
+import numpy as np
+import pytest
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+
+CONFIGURATION = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none")
+
+
+def test_a_run_lives_where_the_contract_says(places):
+    assert runs.run_folder("demo", "cartoons", "casm", 3) == places / "results/demo/runs/cartoons/casm/seed3"
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    runs.write_text(path, "one")
+    runs.write_text(path, "two ä")
+    assert path.read_text(encoding="utf-8") == "two ä" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_rest(tmp_path):
+    path = tmp_path / "file.json"
+    runs.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), runs.place(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert runs.read_json(path) == {"a": 1} and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_named_with_the_file_and_the_way_out(tmp_path):
+    with pytest.raises(OSError, match=r"cannot write .*file.npy.*free some space") as caught, \
+            runs.place(tmp_path / "file.npy"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
+
+
+def test_a_target_that_cannot_be_replaced_is_named(tmp_path):
+    (tmp_path / "file.txt").mkdir()
+    with pytest.raises(OSError, match="cannot write .*file.txt"):
+        runs.write_text(tmp_path / "file.txt", "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(OSError, match="check the folder and its permissions"):
+        runs.write_text(tmp_path / "file.txt", "text")
+
+
+def test_an_array_comes_back_equal(tmp_path):
+    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    runs.write_array(tmp_path / "a.npy", array)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
+
+
+def test_broken_json_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json is not readable as JSON.*delete it"):
+        runs.read_json(tmp_path / "config.json")
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    assert runs.fingerprint({"a": 1, "b": 2}) == runs.fingerprint({"b": 2, "a": 1}) != runs.fingerprint({"a": 1, "b": 3})
+
+
+class TestIsFinished:
+    @pytest.fixture
+    def folder(self, tmp_path):
+        runs.write_json(tmp_path / "config.json", {"made_by": runs.made_by(CONFIGURATION, "data")})
+        runs.write_json(tmp_path / "metrics.json", {})
+        return tmp_path
+
+    def test_the_same_configuration_data_and_weights(self, folder):
+        assert runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    def test_not_without_metrics(self, folder):
+        (folder / "metrics.json").unlink()
+        assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    def test_not_with_other_data_settings_or_method(self, folder, monkeypatch):
+        other = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none", lambda1=9.0)
+        assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "other data"))
+        assert not runs.is_finished(folder, runs.made_by(other, "data"))
+        monkeypatch.setattr(runs, "METHOD_VERSION", runs.METHOD_VERSION + 1)
+        assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    def test_not_with_other_weights(self, folder, tmp_path, monkeypatch):
+        pretrained = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="imagenet")
+        monkeypatch.delenv("RESNET18_WEIGHTS", raising=False)
+        without = runs.made_by(pretrained, "data")
+        (tmp_path / "weights.pth").write_bytes(b"some")
+        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "weights.pth"))
+        assert runs.made_by(pretrained, "data") != without
+
+
+def test_provenance_is_plain_json_and_names_versions():
+    about = json.loads(json.dumps(runs.provenance()))
+    assert about["versions"]["torch"][0].isdigit() and about["cpus"] >= 1 and about["commit"]
