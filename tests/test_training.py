@@ -15,7 +15,7 @@ FILES = ("history.csv", "masks.npy", "metrics.json")
 
 
 def tiny(**settings):
-    settings = {"row": "chan_vese", "epochs": 2, "warmup_epochs": 1, "batch_size": 8, "optimiser": "adam",
+    settings = {"row": "chan_vese", "epochs": 2, "warmup_epochs": 1, "batch_size": 8, "warmup_batch_size": 8, "optimiser": "adam",
                 "classifier_rate": 1e-3, "decoder_rate": 1e-3, "weights": "none", "autoencoder_width": 4} | settings
     return Configuration(dataset="cartoons", seed=settings.pop("seed", 0), size=32, **settings)
 
@@ -182,7 +182,8 @@ def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(row, tmp
     fields = {field.name: None for field in dataclasses.fields(Prepared)}
     prepared = Discs(**fields | {"name": "discs", "classes": ("blue", "red"), "all_classes": ("blue", "red"), "size": 32,
                                  "checksum": "discs", "folder": tmp_path})
-    configuration = tiny(row=row, warmup_epochs=3, warmup_rate=1e-3, warmup_cuts=0.5, epochs=5, batch_size=16, judge="snapshot",
+    configuration = tiny(row=row, warmup_epochs=3, warmup_rate=1e-3, warmup_cuts=0.5, epochs=5, batch_size=16,
+                         warmup_batch_size=16, judge="snapshot",
                          batch_norm="frozen", initial_foreground=0.8, alpha=10.0, lambda1=0.2, lambda2=0.05, lambda3=0.1,
                          lambda4=0.1, classifier_rate=3e-4, decoder_rate=2e-3)
     folder, lines = train(configuration, prepared, tmp_path)
