@@ -89,6 +89,17 @@ class TestTrainRow:
         folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
         assert len(lines) == 3 and runs.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
 
+    def test_an_interrupted_retraining_does_not_look_finished_with_the_old_numbers(self, cartoons, tmp_path, monkeypatch):
+        folder, _ = train(tiny(), cartoons, tmp_path)
+
+        def killed(*arguments):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(training, "_train_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny(lambda1=2.0), cartoons, tmp_path)
+        assert not runs.is_finished(folder, runs.made_by(tiny(lambda1=2.0), cartoons.checksum))
+
     @pytest.mark.parametrize("row", ["chan_vese", "casm"])
     def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, monkeypatch):
         configuration = tiny(row=row, epochs=3)

@@ -83,6 +83,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     state = _resume(folder, made_by, learner, schedulers, accelerator)
     history, minutes = state["history"], state["minutes"]
 
+    # Before the new configuration is written: it must never stand beside numbers that another one made.
+    (folder / "metrics.json").unlink(missing_ok=True)
     runs.write_json(folder / "config.json", {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
         "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if "snapshots" not in name),
