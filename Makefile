@@ -87,6 +87,7 @@ clean: ## remove results/PROFILE (not published ones, not the data)
 		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
 	@folder="$${BIPARTITION_RESULTS:-results}/$(PROFILE)"; rm -rf -- "$$folder" && echo "removed $$folder"
 
+# Bytecode is compiled once here: without it each notebook's kernel would compile PyTorch's sources anew.
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.
 $(READY): requirements.lock pyproject.toml
 	@echo 'making .venv from requirements.lock: a few minutes the first time'
@@ -94,9 +95,9 @@ $(READY): requirements.lock pyproject.toml
 		{ echo 'cannot make .venv with PYTHON=$(PYTHON); give a Python from 3.11 to 3.13' >&2; exit 1; }
 	@.venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo 'the Python of .venv is not 3.11 to 3.13: remove .venv and give one, as PYTHON=python3.12' >&2; exit 1; }
-	@if command -v uv > /dev/null; then install='uv pip install --quiet --python .venv/bin/python'; \
+	@if command -v uv > /dev/null; then install='uv pip install --quiet --compile-bytecode --python .venv/bin/python'; \
 	elif $(RUN) -m uv --version > /dev/null 2>&1 || $(RUN) -m pip install --quiet uv; then \
-		install='$(RUN) -m uv pip install --quiet --python .venv/bin/python'; \
+		install='$(RUN) -m uv pip install --quiet --compile-bytecode --python .venv/bin/python'; \
 	else install='$(RUN) -m pip install --quiet'; fi; \
 	$$install --require-hashes -r requirements.lock && $$install --no-deps --no-build-isolation -e .
 	@touch $(READY)

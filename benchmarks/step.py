@@ -68,7 +68,8 @@ def _three_bare_passes(image: torch.Tensor, labels: torch.Tensor, accelerator) -
     return step
 
 
-def _row(row: str, pictures: torch.Tensor, labels: torch.Tensor, options: argparse.Namespace, accelerator) -> Callable[[], None]:
+def _row(row: str, pictures: torch.Tensor, labels: torch.Tensor, options: argparse.Namespace,
+         accelerator) -> Callable[[], None]:
     # The literal reading: all three passes train the whole classifier, so that the work is comparable with the limit.
     configuration = Configuration(row=row, dataset="cartoons", seed=0, size=options.size, batch_size=options.batch,
                                   classifier_learns="everything", batch_norm="shared", optimiser="sgd", weights="none")

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from miniatures import write_dogs_vs_cats, write_pet_images
 
 from bipartition.datasets import open_dataset
+from miniatures import write_dogs_vs_cats, write_pet_images
 
 REAL = os.environ.get("DOGS_VS_CATS_ROOT")
 

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from miniatures import Photo, add_member, voc_photos, write_pet_images, write_sbd, write_tar, write_voc, write_zip
 from PIL import Image
 
 from bipartition.datasets import download, open_dataset
 from bipartition.datasets.download import fetch, unpack
+from miniatures import Photo, add_member, voc_photos, write_pet_images, write_sbd, write_tar, write_voc, write_zip
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -101,7 +101,7 @@ class TestChanVese:
         assert chan_vese(image, mask).double().item() == pytest.approx(exact.item(), rel=1e-3)
 
     def test_terms_agree_with_scikit_image(self, image, mask):
-        """scikit-image sums lambda * ((I - mean inside)^2 H + (I - mean outside)^2 (1 - H)) over the pixels of a grey picture."""
+        """scikit-image sums lambda * ((I - mean inside)^2 H + (I - mean outside)^2 (1 - H)) over a grey picture's pixels."""
         grey, phi = image[:1, :1], mask[:1]
         inside, outside = skimage_chan_vese._cv_calculate_averages(grey[0, 0].numpy(), phi[0, 0].numpy())
         total = ((grey[0, 0] - inside) ** 2 * phi[0, 0] + (grey[0, 0] - outside) ** 2 * (1 - phi[0, 0])).sum().item()
@@ -109,7 +109,8 @@ class TestChanVese:
 
     def test_for_hard_masks_the_best_threshold_is_otsus(self):
         values = torch.randint(0, 32, (1, 1, 24, 24), generator=torch.Generator().manual_seed(5))
-        values = torch.where(torch.rand(values.shape, generator=torch.Generator().manual_seed(6)) < 0.4, values // 2, values + 20)
+        dark = torch.rand(values.shape, generator=torch.Generator().manual_seed(6)) < 0.4
+        values = torch.where(dark, values // 2, values + 20)
         image = values.double()
         energies = {t: chan_vese(image, (values > t).double()).item() for t in range(int(values.min()), int(values.max()))}
         otsu = threshold_otsu(values[0, 0].numpy(), nbins=int(values.max() - values.min() + 1))

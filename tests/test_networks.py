@@ -137,7 +137,8 @@ class TestBiPartitionNetwork:
         else:
             assert not torch.allclose(after, 0.9 * before + 0.1 * stem)
 
-    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("foreground", True), ("clean", False), ("nothing", False)])
+    @pytest.mark.parametrize(("learns", "reached"), [
+        ("everything", True), ("foreground", True), ("clean", False), ("nothing", False)])
     def test_whether_the_judgement_of_the_cut_pictures_reaches_the_classifier(self, classifier, image, learns, reached):
         network = BiPartitionNetwork(classifier, matrices=False, classifier_learns=learns)
         partition = network(image)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from miniatures import voc_photos, write_dogs_vs_cats, write_voc
 from torchvision.models import resnet18
 
 from bipartition import runs
@@ -13,6 +12,7 @@ from bipartition.pipeline import main
 from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
 from bipartition.tables import table1
+from miniatures import voc_photos, write_dogs_vs_cats, write_voc
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 from PIL import Image
 
 from bipartition import runs
 from bipartition.datasets import open_dataset, photographs
 from bipartition.datasets import prepare as module
 from bipartition.datasets.prepare import prepare
+from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 
 FEW = {"train": 12, "val": 6}
 

@@ -15,7 +15,8 @@ FILES = ("history.csv", "masks.npy", "metrics.json")
 
 
 def tiny(**settings):
-    settings = {"row": "chan_vese", "epochs": 2, "warmup_epochs": 1, "batch_size": 8, "warmup_batch_size": 8, "optimiser": "adam",
+    settings = {"row": "chan_vese", "epochs": 2, "warmup_epochs": 1, "batch_size": 8, "warmup_batch_size": 8,
+                "optimiser": "adam",
                 "classifier_rate": 1e-3, "decoder_rate": 1e-3, "weights": "none", "autoencoder_width": 4} | settings
     return Configuration(dataset="cartoons", seed=settings.pop("seed", 0), size=32, **settings)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from miniatures import Photo, voc_photos, write_voc
 from PIL import Image
 
 from bipartition.datasets import Item, open_dataset
 from bipartition.datasets.voc2012 import CLASSES
+from miniatures import Photo, voc_photos, write_voc
 
 REAL = os.environ.get("VOC_ROOT")
 

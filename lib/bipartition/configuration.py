@@ -112,8 +112,8 @@ class Configuration:
                 if item.type is int:
                     _require(self, item.name, number and isinstance(value, int), "a whole number")
                 _require(self, item.name, number, "a finite number" if isinstance(value, float) else "a number")
-        for name in ("size", "batch_size", "epochs", "warmup_batch_size", "autoencoder_width", "alpha", "warmup_rate", "classifier_rate",
-                     "decoder_rate"):
+        for name in ("size", "batch_size", "epochs", "warmup_batch_size", "autoencoder_width", "alpha", "warmup_rate",
+                     "classifier_rate", "decoder_rate"):
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")

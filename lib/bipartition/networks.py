@@ -346,5 +346,6 @@ def _read_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
     if missing or unexpected or wrong:
         raise ValueError(
             f"weights file {path} is not a ResNet-18 of torchvision with 1000 outputs: missing {missing[:3]}, "
-            f"unexpected {unexpected[:3]}, of another shape {wrong[:3]} ({len(missing)}, {len(unexpected)}, {len(wrong)} in all)")
+            f"unexpected {unexpected[:3]}, of another shape {wrong[:3]} "
+            f"({len(missing)}, {len(unexpected)} and {len(wrong)} in all)")
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in (expected | state).items()}

@@ -125,7 +125,7 @@ def _alone(folder: Path) -> Iterator[None]:
     """One pipeline at a time for one profile: a second one waits, and says for whom."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = open(folder / ".lock", "a+", encoding="utf-8")
+        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  closed below
     except OSError as error:
         raise PipelineError(
             f"cannot write to {folder}: {error.strerror}; check the folder and its permissions, "

@@ -379,7 +379,7 @@ def _crop(rng, name, size):
     return crop[:, :, ::-1] if mirror else crop
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _scene_levels(name):
     """A scene's planes and their halvings, float32: averaging before shrinking keeps fine textures calm."""
     picture = imread(scene_path(name))

@@ -243,7 +243,7 @@ class _ArrayFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
-        self._stream = open(path, "wb", buffering=0)
+        self._stream = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
         self._stream.write(header.getvalue())
         self._shape = shape
 

@@ -139,7 +139,7 @@ def _oval_distance(oval, x, y):
 
 def _plate_distance(plate, x, y):
     nearest, outside = None, None
-    for (x0, y0), (x1, y1) in zip(plate.corners, plate.corners[1:] + plate.corners[:1]):
+    for (x0, y0), (x1, y1) in zip(plate.corners, plate.corners[1:] + plate.corners[:1], strict=False):
         dx, dy = x1 - x0, y1 - y0
         px, py = x - x0, y - y0
         beyond = px * dy - py * dx
@@ -163,7 +163,7 @@ def _dot(x, y, r):
 def _chain(points, r0, r1):
     """Bones through the points, the radius going evenly from r0 to r1: tails and horns."""
     radii = [r0 + (r1 - r0) * i / (len(points) - 1) for i in range(len(points))]
-    return tuple(Bone(*a, ra, *b, rb) for a, ra, b, rb in zip(points, radii, points[1:], radii[1:]))
+    return tuple(Bone(*a, ra, *b, rb) for a, ra, b, rb in zip(points, radii, points[1:], radii[1:], strict=False))
 
 
 def _eye(x, y, r):
@@ -174,7 +174,7 @@ def _eye(x, y, r):
 def _legs(between, role, xs, top, ground, thick, stride, shoe, shoe_role="dark"):
     """Two legs at xs stepping apart by stride, and their hooves, paws or shoes."""
     legs, shoes = [], []
-    for x, side in zip(xs, (-1, 1)):
+    for x, side in zip(xs, (-1, 1), strict=False):
         foot = x + side * stride + between(-0.03, 0.03)
         legs.append(Bone(x, top, thick * 1.25, foot, ground - thick, thick))
         shoes.append(Plate(((foot - thick, ground - shoe), (foot + thick * 1.2, ground - shoe),
