@@ -14,14 +14,14 @@ LUMA = np.array([0.299, 0.587, 0.114])
 FAIRNESS_COUNTS = {64: 600, 96: 300}
 
 PINNED = {
-    (0, 0): "7856d66aa4b9f295",
-    (0, 1): "40cf05942ee86fc1",
-    (0, 2): "6ed98571294ee8d6",
-    (0, 3): "af41d2de6dba9919",
-    (0, 4): "6751bd167c87f3fd",
-    (0, 5): "f4184d3cab4ed0af",
-    (1, 600): "00385ffa66838efc",
-    (7, 123456): "4c5a987da89ff85b",
+    (0, 0): "2e180d567a33487d",
+    (0, 1): "8c44687dc73774ab",
+    (0, 2): "9c0816e7e336cb65",
+    (0, 3): "05781c5650eb10d2",
+    (0, 4): "7475463166a51cd2",
+    (0, 5): "63e802ea995ba17d",
+    (1, 600): "531ce1411e559092",
+    (7, 123456): "b7bbe6ebaf284499",
 }
 
 
@@ -76,7 +76,7 @@ class TestContent:
 
     def test_figure_fills_an_eighth_to_two_fifths_of_the_picture(self, pictures):
         areas = pictures[1].mean(axis=(1, 2))
-        assert areas.min() > 0.11 and areas.max() < 0.40
+        assert areas.min() > 0.15 and areas.max() < 0.42
         assert 0.21 < areas.mean() < 0.27
 
     def test_figure_is_not_always_in_the_middle(self, pictures):

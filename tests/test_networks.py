@@ -180,6 +180,11 @@ class TestAutoEncoder:
         assert (partition.matrices is not None) == matrices
         assert partition.background_mask.sub(0.5).abs().max() < 0.1
 
+    def test_f_and_b_start_apart_so_that_the_mask_has_a_gradient(self, image):
+        torch.manual_seed(0)
+        foreground_matrix, background_matrix = AutoEncoder(matrices=True, width=8)(image).matrices
+        assert (foreground_matrix - background_matrix).abs().mean() > 0.05
+
     def test_signals_keep_their_size_through_all_layers(self, image):
         torch.manual_seed(0)
         network = AutoEncoder(matrices=False, width=16)

@@ -20,6 +20,7 @@ __all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partit
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 DECODER_CHANNELS = 64
+LEAK = 0.1
 
 
 class Partition(NamedTuple):
@@ -286,8 +287,12 @@ class AutoEncoder(nn.Module):
         for module in [*self.encoder, *self.decoder]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 _keep_variance(module)
-        # The first answer is grey everywhere, so that neither half starts with an advantage.
+        # The first mask is grey everywhere, so that neither half starts with an advantage.  F and B must start apart: at
+        # F = B the mask has no gradient, and at a grey mask F and B have the same.
         nn.init.normal_(self.decoder[-1].weight, std=1e-3)
+        if matrices:
+            nn.init.constant_(self.decoder[-1].bias[1:4], 1.0)
+            nn.init.constant_(self.decoder[-1].bias[4:7], -1.0)
 
     def forward(self, image: Tensor) -> Partition:
         """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W multiples of 32.  There are no scores."""
@@ -313,13 +318,14 @@ def _vgg16_features(channels: list[int], depths: tuple[int, ...]) -> nn.Sequenti
 
 
 def _mirrored(channels: list[int], depths: tuple[int, ...], outputs: int) -> nn.Sequential:
+    """Transposed convolutions in reverse order.  With plain ReLUs this deep decoder died within a few steps of (10)."""
     layers: list[nn.Module] = []
     after = [outputs, *channels[:-1]]
     for width, depth, last in zip(reversed(channels), reversed(depths), reversed(after), strict=True):
-        layers += [nn.ConvTranspose2d(width, width, 2, stride=2), nn.ReLU(inplace=True)]
+        layers += [nn.ConvTranspose2d(width, width, 2, stride=2), nn.LeakyReLU(LEAK, inplace=True)]
         for index in range(depth):
             target = last if index == depth - 1 else width
-            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), nn.ReLU(inplace=True)]
+            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), nn.LeakyReLU(LEAK, inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 
