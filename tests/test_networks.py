@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, vgg16
+from torchvision.models import resnet18, vgg16_bn
 
 from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Decoder, fused_decoders
 
@@ -169,7 +169,7 @@ class TestBiPartitionNetwork:
 class TestAutoEncoder:
     def test_the_encoder_is_vgg16s(self):
         ours = AutoEncoder(matrices=False, width=64).encoder.state_dict()
-        theirs = vgg16(weights=None).features.state_dict()
+        theirs = vgg16_bn(weights=None).features.state_dict()
         assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
 
     @pytest.mark.parametrize("matrices", [False, True])
