@@ -79,7 +79,7 @@ class TestTheStep:
     def test_one_backward_pass_gives_the_gradients_of_the_two_updates(self, batch, row):
         """Classifier: gradient of L + CE(o).  Decoders: gradient of L."""
         image, labels = batch
-        learner = learner_of(row, optimiser="sgd", classifier_rate=0.1, decoder_rate=0.1)
+        learner = learner_of(row, optimiser="sgd", classifier_rate=0.1, decoder_rate=0.1, matrix_rate=0.1)
         loss, partition = loss_of(learner, batch, set(learner.weights))
         clean = F.cross_entropy(partition.image_logits, labels)
         named = dict(learner.network.named_parameters())
@@ -116,6 +116,24 @@ class TestTheStep:
         learner.network.train()
         losses = [learner.step(*batch, torch.Generator())["loss"].item() for _ in range(12)]
         assert losses[-1] < losses[0] - 0.1
+
+
+    def test_each_part_of_the_network_learns_at_its_own_rate(self):
+        rates = {"classifier_rate": 0.1, "decoder_rate": 0.2, "matrix_rate": 0.3}
+        network = (learner := learner_of("mumford_shah", judge="snapshot", **rates)).network
+        owners = {"classifier": [network.classifier], "decoder": [network.mask_decoder],
+                  "matrix": [network.foreground_decoder, network.background_decoder]}
+        assert set(learner.optimisers) == set(owners)
+        for name, modules in owners.items():
+            (group,) = learner.optimisers[name].param_groups
+            assert group["lr"] == rates[f"{name}_rate"]
+            assert {id(p) for p in group["params"]} == {id(p) for module in modules for p in module.parameters()}
+
+    @pytest.mark.parametrize(("optimiser", "of_classifier", "of_decoder"), [
+        ("sgd", "SGD", "SGD"), ("adam", "Adam", "Adam"), ("sgd+adam", "SGD", "Adam")])
+    def test_the_kinds_of_optimisers(self, optimiser, of_classifier, of_decoder):
+        kinds = {name: type(one).__name__ for name, one in learner_of("chan_vese", optimiser=optimiser).optimisers.items()}
+        assert kinds == {"classifier": of_classifier, "decoder": of_decoder}
 
 
 class TestRandomCuts:

@@ -72,9 +72,15 @@ class TestClassifier:
             Classifier(6, tmp_path / "evil.pth")
 
 
+def trained(decoder):
+    """A decoder whose answer is not flat any more."""
+    nn.init.normal_(decoder.combine.weight, std=0.02)
+    return decoder
+
+
 class TestDecoder:
     def test_it_agrees_with_the_papers_order_upsample_then_convolve(self, classifier, image):
-        decoder = Decoder(1).double()
+        decoder = trained(Decoder(1)).double()
         features = tuple(f.double() for f in classifier.eval()(image)[1])
         maps = [torch.relu(reduce(nn.functional.interpolate(f, size=(16, 16), mode="bilinear", align_corners=False)))
                 for reduce, f in zip(decoder.reduce, features, strict=True)]
@@ -84,14 +90,14 @@ class TestDecoder:
 
     def test_three_fused_decoders_answer_as_three_alone(self, classifier, image):
         features = classifier.eval()(image)[1]
-        decoders = [Decoder(1), Decoder(3), Decoder(3)]
+        decoders = [trained(Decoder(1)), trained(Decoder(3)), trained(Decoder(3))]
         for fused, decoder in zip(fused_decoders(decoders, features, (64, 64)), decoders, strict=True):
             torch.testing.assert_close(fused, decoder(features, (64, 64)))
 
     @pytest.mark.parametrize("initial", [0.2, 0.5, 0.9])
-    def test_the_untrained_answer_is_near_the_asked_one(self, classifier, image, initial):
-        decoder = Decoder(1, initial=initial)
-        assert decoder(classifier(image)[1], (64, 64)).mean().item() == pytest.approx(initial, abs=0.2)
+    def test_the_untrained_answer_is_the_asked_one_nearly_everywhere(self, classifier, image, initial):
+        answer = Decoder(1, initial=initial)(classifier(image)[1], (64, 64))
+        assert (answer - initial).abs().max() < 0.05 and answer.std() > 0
 
     def test_masks_are_float32_also_under_autocast(self, classifier, image):
         network = BiPartitionNetwork(classifier, matrices=True)
@@ -145,6 +151,29 @@ class TestBiPartitionNetwork:
         (partition.foreground_logits.sum() + partition.background_logits.square().sum()).backward()
         assert (gradient_size(classifier) > 0) == reached
         assert gradient_size(network.mask_decoder) > 0
+
+    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("mask", False)])
+    def test_whether_f_and_b_teach_the_classifier(self, classifier, image, learns, reached):
+        network = BiPartitionNetwork(classifier, matrices=True, classifier_learns=learns)
+        foreground_matrix, background_matrix = network.segment(image).matrices
+        (foreground_matrix.square().sum() + background_matrix.sum()).backward()
+        assert (gradient_size(classifier) > 0) == reached
+        assert gradient_size(network.foreground_decoder) > 0 and gradient_size(network.background_decoder) > 0
+
+    def test_the_mask_teaches_the_classifier_where_f_and_b_do_not(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=True, classifier_learns="mask")
+        network.segment(image).background_mask.square().sum().backward()
+        assert gradient_size(classifier) > 0
+
+    def test_f_and_b_start_as_one(self, classifier, image):
+        torch.testing.assert_close(*BiPartitionNetwork(classifier, matrices=True).segment(image).matrices, rtol=0, atol=0)
+
+    def test_a_snapshot_scores_both_halves_in_one_pass_as_in_two(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=False, judge="snapshot").eval()
+        partition = network(image)
+        phi = partition.background_mask
+        torch.testing.assert_close(partition.foreground_logits, network.snapshot((1 - phi) * image)[0])
+        torch.testing.assert_close(partition.background_logits, network.snapshot(phi * image)[0])
 
     def test_a_snapshot_judges_as_the_classifier_did_and_never_changes(self, classifier, image):
         network = BiPartitionNetwork(classifier, matrices=False, judge="snapshot").train()

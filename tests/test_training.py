@@ -53,6 +53,33 @@ class TestUnitRange:
         assert training.unit_range(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
 
 
+class TestPrecision:
+    @pytest.mark.parametrize(("able", "expected"), [
+        ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "no"), ({}, "no")])
+    def test_bfloat16_where_the_processor_computes_in_it(self, monkeypatch, able, expected):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+        monkeypatch.setattr(training, "is_initialized", lambda: False)
+        asked = []
+        monkeypatch.setattr(training, "Accelerator", lambda **options: asked.append(options))
+        training.accelerator_for_this_machine()
+        assert asked == [{"mixed_precision": expected}]
+
+    def test_the_choice_of_an_earlier_accelerator_stays(self):
+        first = training.accelerator_for_this_machine()
+        assert training.accelerator_for_this_machine().mixed_precision == first.mixed_precision
+
+
+class TestSchedule:
+    def test_it_rises_over_a_tenth_and_falls_to_nothing(self):
+        rates = [training._schedule(100)(step) for step in range(101)]
+        assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] > 0.97 and rates[100] == 0
+        assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
+
+    def test_a_run_of_one_step_learns_at_the_full_rate(self):
+        assert training._schedule(1)(0) == 1
+
+
 class TestGenerator:
     def test_the_same_seed_purpose_and_epoch_draw_the_same(self):
         draws = [torch.rand(3, generator=training.generator(1, "batches", 2)) for _ in range(2)]

@@ -68,9 +68,10 @@ class Configuration:
         "softmax", alternatives=("softmax", "sigmoid"), where="(13)",
         why="\"probabilities corresponding to each class\"; with a softmax the minimum is 0 only for two classes")
     classifier_learns: str = reading(
-        "everything", alternatives=("everything", "foreground", "clean", "nothing"), where="(20), (23)",
-        why="(20) gives the classifier the gradient of L and of CE(o); foreground: all but the background loss (13), which "
-            "then reaches the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
+        "everything", alternatives=("everything", "mask", "foreground", "clean", "nothing"), where="(20), (23)",
+        why="(20) gives the classifier the gradient of L and of CE(o); mask: all but what comes through F and B, whose fit to "
+            "the colours would take the feature maps over; foreground: all but the background loss (13), which then reaches "
+            "the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
     judge: str = reading(
         "live", alternatives=("live", "snapshot"), where="3.1 \"like Siamese networks\", (18)",
         why="live: one classifier for all three passes; snapshot: the cut pictures are scored by the classifier as the warm-up "
@@ -94,12 +95,17 @@ class Configuration:
     warmup_rate: float = reading(
         0.01, alternatives="> 0", where="not said", why="rate of the warm-up")
     classifier_rate: float = reading(
-        0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; falls to zero along half a cosine")
+        0.01, alternatives="> 0", where="eta in (20), (23)",
+        why="never given; rises over the first tenth of the steps, then falls to zero along half a cosine")
     casm_area: float = reading(
         1.0, alternatives=">= 0", where="the baseline of Table 1",
         why="lambda_r of CASM: 10 at 1000 classes; the entropy it is weighed against grows with ln K")
     decoder_rate: float = reading(
         0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; the same schedule")
+    matrix_rate: float = reading(
+        0.01, alternatives="> 0", where="eta in (23)",
+        why="of the decoders of F and B; where these learn before the mask has left its start, the matrix of the larger region "
+            "fits better, wins more pixels, and ends with the whole picture")
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -113,7 +119,7 @@ class Configuration:
                     _require(self, item.name, number and isinstance(value, int), "a whole number")
                 _require(self, item.name, number, "a finite number" if isinstance(value, float) else "a number")
         for name in ("size", "batch_size", "epochs", "warmup_batch_size", "autoencoder_width", "alpha", "warmup_rate",
-                     "classifier_rate", "decoder_rate"):
+                     "classifier_rate", "decoder_rate", "matrix_rate"):
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")

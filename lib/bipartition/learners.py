@@ -67,7 +67,7 @@ class ClassifierLearner:
 
     def __init__(self, network: Classifier, configuration: Configuration, accelerator: Accelerator) -> None:
         self.network, self.accelerator, self.cuts = network, accelerator, configuration.warmup_cuts
-        self.optimisers = _optimisers(configuration, list(network.parameters()), [])
+        self.optimisers = _optimisers(configuration, classifier=list(network.parameters()))
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """One step of gradient descent."""
@@ -114,10 +114,7 @@ class PartitionLearner:
                  accelerator: Accelerator) -> None:
         self.network, self.row, self.configuration, self.accelerator = network, row, configuration, accelerator
         self.weights = objective_weights(configuration)
-        classifier = list(network.classifier.parameters()) if hasattr(network, "classifier") else []
-        known = {id(parameter) for parameter in classifier}
-        decoders = [parameter for parameter in network.parameters() if id(parameter) not in known]
-        self.optimisers = _optimisers(configuration, [p for p in classifier if p.requires_grad], decoders)
+        self.optimisers = _optimisers(configuration, **_by_rate(network))
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """Update (20) or (23).
@@ -169,15 +166,24 @@ def objective_weights(configuration: Configuration) -> dict[str, float]:
     }
 
 
-def _optimisers(configuration: Configuration, classifier: list[nn.Parameter],
-                decoders: list[nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
-    rates = {"classifier": configuration.classifier_rate, "decoders": configuration.decoder_rate}
-    kinds = {"sgd": ("sgd", "sgd"), "adam": ("adam", "adam"), "sgd+adam": ("sgd", "adam")}[configuration.optimiser]
+def _by_rate(network: BiPartitionNetwork | AutoEncoder) -> dict[str, list[nn.Parameter]]:
+    """What learns at the classifier's rate, at that of F and B, and at the decoders': all the rest."""
+    groups: dict[str, list[nn.Parameter]] = {"classifier": [], "decoder": [], "matrix": []}
+    owners = {"classifier": "classifier", "foreground_decoder": "matrix", "background_decoder": "matrix"}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups[owners.get(name.split(".")[0], "decoder")].append(parameter)
+    return groups
+
+
+def _optimisers(configuration: Configuration, **groups: list[nn.Parameter]) -> dict[str, torch.optim.Optimizer]:
+    kinds = configuration.optimiser.split("+")
     optimisers: dict[str, torch.optim.Optimizer] = {}
-    for (name, rate), kind, parameters in zip(rates.items(), kinds, (classifier, decoders), strict=True):
+    for name, parameters in groups.items():
         if not parameters:
             continue
-        if kind == "sgd":
+        rate = getattr(configuration, f"{name}_rate")
+        if (kinds[0] if name == "classifier" else kinds[-1]) == "sgd":
             optimisers[name] = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
         else:
             optimisers[name] = torch.optim.Adam(parameters, lr=rate)

@@ -120,6 +120,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.reduce = nn.ModuleList(nn.Conv2d(channels, DECODER_CHANNELS, 1) for channels in Classifier.CHANNELS)
         self.combine = nn.Conv2d(len(Classifier.CHANNELS) * DECODER_CHANNELS, outputs, 3, padding=1)
+        # Nearly flat at first: pictures that vary at once would be flattened by (10) in the saturated end of the sigmoid.
+        nn.init.normal_(self.combine.weight, std=1e-3)
         nn.init.constant_(self.combine.bias, math.log(initial / (1 - initial)))
 
     def forward(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
@@ -187,7 +189,9 @@ class BiPartitionNetwork(nn.Module):
         self.mask_decoder = Decoder(1, initial=1 - initial_foreground)
         if matrices:
             self.foreground_decoder = Decoder(3)
-            self.background_decoder = Decoder(3)
+            # F = B at first, and the mask is left to S until they have learnt something.  Started apart, the matrix of the
+            # larger region learns faster, fits better, wins more pixels, and ends with the whole picture.
+            self.background_decoder = copy.deepcopy(self.foreground_decoder)
         self.matrices = matrices
         self.batch_norm, self.classifier_learns, self.mask = batch_norm, classifier_learns, mask
         self.snapshot = copy.deepcopy(classifier).requires_grad_(False) if judge == "snapshot" else None
@@ -214,11 +218,16 @@ class BiPartitionNetwork(nn.Module):
         logits, features = self.classifier(image)
         if self.classifier_learns in ("clean", "nothing"):
             features = tuple(feature.detach() for feature in features)
-        decoders = [self.mask_decoder]
-        if self.matrices:
-            decoders += [self.foreground_decoder, self.background_decoder]
-        background_mask, *matrices = fused_decoders(decoders, features, tuple(image.shape[2:]))
-        return Partition(background_mask, tuple(matrices) if self.matrices else None, logits)
+        size = tuple(image.shape[2:])
+        if not self.matrices:
+            return Partition(self.mask_decoder(features, size), None, logits)
+        smooth = [self.foreground_decoder, self.background_decoder]
+        if self.classifier_learns == "mask":
+            background_mask = self.mask_decoder(features, size)
+            matrices = fused_decoders(smooth, tuple(feature.detach() for feature in features), size)
+        else:
+            background_mask, *matrices = fused_decoders([self.mask_decoder, *smooth], features, size)
+        return Partition(background_mask, tuple(matrices), logits)
 
     def forward(self, image: Tensor) -> Partition:
         """All three passes of Figures 1 and 2; eq. (16) to (18), (21).
@@ -231,9 +240,13 @@ class BiPartitionNetwork(nn.Module):
         phi = partition.background_mask
         if self.mask == "straight_through":
             phi = phi + ((phi > 0.5).to(phi.dtype) - phi).detach()
+        if self.snapshot is not None:
+            both = self.snapshot(torch.cat([(1 - phi) * image, phi * image]))[0]
+            foreground_logits, background_logits = both.chunk(2)
+            return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
         with self._running_statistics_kept() if self.batch_norm == "separate" else nullcontext():
-            foreground_logits = self._judge((1 - phi) * image, self.classifier_learns in ("everything", "foreground"))
-            background_logits = self._judge(phi * image, self.classifier_learns == "everything")
+            foreground_logits = self._judge((1 - phi) * image, self.classifier_learns in ("everything", "mask", "foreground"))
+            background_logits = self._judge(phi * image, self.classifier_learns in ("everything", "mask"))
         return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
 
     def _judge(self, image: Tensor, learning: bool) -> Tensor:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
@@ -78,7 +79,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     pictures = torch.from_numpy(np.array(train.images)).to(accelerator.device)
     labels = torch.from_numpy(train.labels).to(accelerator.device)
     steps = max(1, len(labels) // configuration.batch_size)
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _half_cosine(steps * configuration.epochs))
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * configuration.epochs))
                   for name, optimiser in learner.optimisers.items()}
     state = _resume(folder, made_by, learner, schedulers, accelerator)
     history, minutes = state["history"], state["minutes"]
@@ -88,7 +89,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     runs.write_json(folder / "config.json", {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
         "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if "snapshots" not in name),
-        "device": _device_name(accelerator), "minutes": None,
+        "device": _device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
+        "minutes": None,
     })
     for epoch in range(len(history), configuration.epochs):
         began = time.perf_counter()
@@ -169,8 +171,17 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
 
 
 def accelerator_for_this_machine() -> Accelerator:
-    """Device and precision: bfloat16 where the GPU has it, else float32."""
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    """Device and precision: bfloat16 where the GPU or the processor computes in it, else float32.
+
+    A process has one precision: where an `Accelerator` was made before, its choice stays.
+    """
+    if is_initialized():
+        return Accelerator()
+    if torch.cuda.is_available():
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        able = torch.cpu.get_capabilities()
+        bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return Accelerator(mixed_precision="bf16" if bf16 else "no")
 
 
@@ -290,8 +301,11 @@ def _has_classifier(configuration: Configuration) -> bool:
     return ROWS[configuration.row].network != "autoencoder"
 
 
-def _half_cosine(total: int) -> Callable[[int], float]:
-    return lambda step: 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+def _schedule(total: int) -> Callable[[int], float]:
+    # Adam's first steps are as long as all others, and all weights of a fresh decoder move the same way: without the rise
+    # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
+    rise = max(1, total // 10)
+    return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
 
 
 def _device_name(accelerator: Accelerator) -> str:

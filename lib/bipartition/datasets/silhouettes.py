@@ -207,9 +207,9 @@ def _standing_dog(between):
     ground, stride, girth = between(0.54, 0.66), between(-0.06, 0.12), between(0.22, 0.28)
     head_x, head_y = between(0.5, 0.6), between(-0.58, -0.4)
     wag = between(-0.1, 0.2)
-    tail = _chain(((-0.55, -0.1), (-0.78, -0.28 - wag / 2), (-0.82 + wag, -0.58 - wag / 2)), 0.1, 0.085)
-    far, far_paws = _legs(between, "far", (-0.36, 0.3), 0.12, ground - 0.03, 0.105, -stride, 0.06, "far")
-    near, near_paws = _legs(between, "coat", (-0.5, 0.22), 0.1, ground, 0.11, stride, 0.07, "pale")
+    tail = _chain(((-0.55, -0.1), (-0.78, -0.28 - wag / 2), (-0.82 + wag, -0.58 - wag / 2)), 0.115, 0.105)
+    far, far_paws = _legs(between, "far", (-0.36, 0.3), 0.12, ground - 0.03, 0.12, -stride, 0.06, "far")
+    near, near_paws = _legs(between, "coat", (-0.5, 0.22), 0.1, ground, 0.13, stride, 0.07, "pale")
     body = Layer("coat", (Bone(-0.45, 0.0, girth, 0.24, -0.02, girth + 0.03), *near.parts,
                           Bone(0.25, -0.1, 0.23, head_x - 0.02, head_y + 0.08, 0.18), *tail), 0.09)
     collar = Bone(head_x - 0.25, head_y + 0.17, 0.05, head_x + 0.1, head_y + 0.33, 0.05)
@@ -219,7 +219,7 @@ def _standing_dog(between):
 def _sitting_dog(between):
     ground, lean = between(0.66, 0.74), between(-0.06, 0.06)
     head_x, head_y = 0.18 + lean, between(-0.56, -0.48)
-    tail = _chain(((-0.45, 0.52), (-0.72, 0.5), (-0.86, between(0.1, 0.35))), 0.1, 0.085)
+    tail = _chain(((-0.45, 0.52), (-0.72, 0.5), (-0.86, between(0.1, 0.35))), 0.115, 0.105)
     body = Layer("coat", (Bone(-0.25, 0.34, 0.34, 0.1, -0.12, 0.25), Bone(0.1, -0.2, 0.22, head_x, head_y, 0.2),
                           Bone(0.2, 0.05, 0.14, 0.26, ground - 0.11, 0.11),
                           Bone(-0.1, ground - 0.1, 0.11, 0.04, ground - 0.09, 0.1), *tail), 0.07)
@@ -259,7 +259,7 @@ def _cat_head(between, x, y, r):
 def _sitting_cat(between):
     r, lean, ground = between(0.31, 0.36), between(-0.08, 0.08), 0.78
     swing = between(-0.1, 0.12)
-    tail = _chain(((0.2, 0.66), (0.55, 0.62), (0.7, 0.32), (0.6 + swing, 0.02)), 0.1, 0.09)
+    tail = _chain(((0.2, 0.66), (0.55, 0.62), (0.7, 0.32), (0.6 + swing, 0.02)), 0.12, 0.11)
     body = Layer("coat", (Bone(0, 0.4, between(0.34, 0.4), lean, -0.1, 0.24),
                           _dot(-0.28, 0.64, 0.14), _dot(0.28, 0.64, 0.14)), 0.06)
     legs = Layer("coat", tuple(Bone(x, 0.3, 0.1, x, ground - 0.1, 0.11) for x in (-0.12, 0.12)))
@@ -271,21 +271,21 @@ def _standing_cat(between):
     ground, stride, girth = between(0.5, 0.58), between(-0.05, 0.12), between(0.2, 0.24)
     head_x, head_y = between(0.46, 0.56), between(-0.34, -0.2)
     curl = between(-0.22, 0.2)
-    tail = _chain(((-0.52, -0.02), (-0.74, -0.25), (-0.72, -0.52), (-0.72 + curl, -0.78)), 0.09, 0.09)
-    far, far_paws = _legs(between, "far", (-0.36, 0.26), 0.1, ground - 0.03, 0.09, -stride, 0.06, "far")
-    near, near_paws = _legs(between, "coat", (-0.48, 0.18), 0.1, ground, 0.095, stride, 0.07, "pale")
+    tail = _chain(((-0.52, -0.02), (-0.74, -0.25), (-0.72, -0.52), (-0.72 + curl, -0.78)), 0.11, 0.11)
+    far, far_paws = _legs(between, "far", (-0.36, 0.26), 0.1, ground - 0.03, 0.11, -stride, 0.06, "far")
+    near, near_paws = _legs(between, "coat", (-0.48, 0.18), 0.1, ground, 0.12, stride, 0.07, "pale")
     body = Layer("coat", (Bone(-0.42, 0.02, girth, 0.26, 0.02, girth), *near.parts, *tail), 0.08)
     return far, far_paws, body, near_paws, *_cat_head(between, head_x, head_y, between(0.29, 0.33))
 
 
 def _horse(between):
-    ground, stride, girth = between(0.74, 0.86), between(-0.02, 0.14), between(0.23, 0.27)
+    ground, stride, girth = between(0.68, 0.78), between(-0.02, 0.14), between(0.25, 0.29)
     poll_x, poll_y = between(0.52, 0.66), between(-0.7, -0.52)
     nose_x, nose_y = poll_x + between(0.24, 0.34), poll_y + between(0.22, 0.36)
     sway = between(-0.12, 0.06)
-    tail = Layer("second", _chain(((-0.56, -0.12), (-0.78 + sway / 2, 0.08), (-0.8 + sway, 0.5)), 0.1, 0.11), 0.05)
-    far, far_hooves = _legs(between, "far", (-0.38, 0.24), 0.1, ground - 0.03, 0.09, -stride, 0.1)
-    near, near_hooves = _legs(between, "coat", (-0.5, 0.18), 0.08, ground, 0.095, stride, 0.11)
+    tail = Layer("second", _chain(((-0.56, -0.12), (-0.78 + sway / 2, 0.08), (-0.8 + sway, 0.5)), 0.11, 0.14), 0.05)
+    far, far_hooves = _legs(between, "far", (-0.38, 0.24), 0.1, ground - 0.03, 0.115, -stride, 0.1)
+    near, near_hooves = _legs(between, "coat", (-0.5, 0.18), 0.08, ground, 0.12, stride, 0.11)
     body = Layer("coat", (Bone(-0.42, -0.02, girth, 0.2, 0.0, girth), *near.parts,
                           Bone(0.2, -0.1, 0.24, poll_x - 0.02, poll_y + 0.04, 0.15)), 0.09)
     crest = ((0.16, -0.34), ((0.1 + poll_x) / 2, poll_y / 2 - 0.2), (poll_x - 0.08, poll_y - 0.1))
@@ -301,10 +301,10 @@ def _horse(between):
 def _cow(between):
     ground, stride, deep = between(0.62, 0.72), between(-0.03, 0.08), between(0.2, 0.27)
     x, y = between(0.58, 0.66), between(-0.32, -0.1)
-    tail = Layer("far", _chain(((-0.62, -0.2), (-0.82, 0.0), (-0.84, between(0.2, 0.36))), 0.075, 0.075), 0.03)
+    tail = Layer("far", _chain(((-0.62, -0.2), (-0.82, 0.0), (-0.84, between(0.2, 0.36))), 0.095, 0.095), 0.03)
     tuft = Layer("second", (_dot(tail.parts[-1].x1, tail.parts[-1].y1 + 0.06, 0.11),))
-    far, far_hooves = _legs(between, "far", (-0.36, 0.24), 0.15, ground - 0.03, 0.105, -stride, 0.09)
-    near, near_hooves = _legs(between, "coat", (-0.54, 0.16), 0.15, ground, 0.115, stride, 0.1)
+    far, far_hooves = _legs(between, "far", (-0.36, 0.24), 0.15, ground - 0.03, 0.12, -stride, 0.09)
+    near, near_hooves = _legs(between, "coat", (-0.54, 0.16), 0.15, ground, 0.13, stride, 0.1)
     udder = Layer("pale", (Oval(-0.24, deep + 0.12, 0.17, 0.13),))
     body = Layer("coat", (Plate(((-0.58, -0.26), (0.3, -0.22), (0.34, deep - 0.06), (-0.56, deep)), 0.14), *near.parts,
                           Bone(0.3, -0.12, 0.22, x - 0.08, y + 0.02, 0.17)), 0.07)
@@ -348,20 +348,20 @@ def _car(between):
 
 
 def _person(between):
-    r, wide, hip = between(0.24, 0.28), between(0.2, 0.25), 0.16
-    head_y, ground, stride = -0.62, between(0.82, 0.92), between(0.02, 0.13)
+    r, wide, hip = between(0.27, 0.31), between(0.24, 0.29), 0.21
+    head_y, ground, stride = -0.6, between(0.74, 0.82), between(0.02, 0.11)
     arms, hands = [], []
     for side in (-1, 1):
         cosine, sine = cosine_and_sine(between(-0.9, 1.2))
-        elbow = (side * (wide + 0.06 + 0.2 * cosine), -0.18 + 0.2 * sine)
+        elbow = (side * (wide + 0.04 + 0.18 * cosine), -0.16 + 0.18 * sine)
         bend_cosine, bend_sine = cosine_and_sine(between(-1.4, 1.3))
-        hand = (elbow[0] + side * 0.2 * bend_cosine, elbow[1] + 0.22 * bend_sine)
-        arms += _chain(((side * wide, -0.2), elbow, hand), 0.11, 0.09)
-        hands.append(_dot(*hand, 0.095))
-    legs, shoes = _legs(between, "second", (-0.15, 0.15), 0.2, ground, 0.115, stride, 0.1)
+        hand = (elbow[0] + side * 0.17 * bend_cosine, elbow[1] + 0.18 * bend_sine)
+        arms += _chain(((side * wide, -0.18), elbow, hand), 0.14, 0.13)
+        hands.append(_dot(*hand, 0.135))
+    legs, shoes = _legs(between, "second", (-0.18, 0.18), 0.2, ground, 0.155, stride, 0.1)
     skirt = between(0, 1) < 0.4
     hem = 0.42 if skirt else 0.2
-    flare = 0.34 if skirt else 0.19
+    flare = 0.4 if skirt else 0.25
     trunk = Layer("coat", (Plate(((-wide, -0.24), (wide, -0.24), (hip + 0.03, 0.08), (-hip - 0.03, 0.08)), 0.08),
                            Plate(((-hip, -0.05), (hip, -0.05), (flare, hem), (-flare, hem)), 0.05)), 0.04)
     strands = (Bone(side * r, head_y, 0.1, side * r, head_y + 0.26, 0.1) for side in (-1, 1))
