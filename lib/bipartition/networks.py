@@ -301,11 +301,12 @@ class AutoEncoder(nn.Module):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 _keep_variance(module)
         # The first mask is grey everywhere, so that neither half starts with an advantage.  F and B must start apart: at
-        # F = B the mask has no gradient, and at a grey mask F and B have the same.
+        # F = B the mask has no gradient, and at a grey mask F and B have the same.  0.69 and 0.24 lie evenly about
+        # 0.46, the mean of cartoons scaled to [0, 1].
         nn.init.normal_(self.decoder[-1].weight, std=1e-2)
         if matrices:
-            nn.init.constant_(self.decoder[-1].bias[1:4], 1.0)
-            nn.init.constant_(self.decoder[-1].bias[4:7], -1.0)
+            nn.init.constant_(self.decoder[-1].bias[1:4], 0.8)
+            nn.init.constant_(self.decoder[-1].bias[4:7], -1.15)
 
     def forward(self, image: Tensor) -> Partition:
         """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W multiples of 32.  There are no scores."""
