@@ -117,7 +117,6 @@ class TestTheStep:
         losses = [learner.step(*batch, torch.Generator())["loss"].item() for _ in range(12)]
         assert losses[-1] < losses[0] - 0.1
 
-
     def test_each_part_of_the_network_learns_at_its_own_rate(self):
         rates = {"classifier_rate": 0.1, "decoder_rate": 0.2, "matrix_rate": 0.3}
         network = (learner := learner_of("mumford_shah", judge="snapshot", **rates)).network

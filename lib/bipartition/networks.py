@@ -250,9 +250,7 @@ class BiPartitionNetwork(nn.Module):
         return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
 
     def _judge(self, image: Tensor, learning: bool) -> Tensor:
-        """Scores of a cut picture; their gradient reaches the cut, and the classifier's parameters only if `learning`."""
-        if self.snapshot is not None:
-            return self.snapshot(image)[0]
+        """Scores of a cut picture by the live classifier; the gradient reaches its parameters only if `learning`."""
         if learning:
             return self.classifier(image)[0]
         fixed = {name: parameter.detach() for name, parameter in self.classifier.named_parameters()}
