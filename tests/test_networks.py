@@ -219,3 +219,15 @@ class TestAutoEncoder:
         network = AutoEncoder(matrices=False, width=16)
         hidden = network.decoder[:-1](network.encoder(image))
         assert 0.05 < hidden.std().item() / image.std().item() < 20
+
+    @pytest.mark.parametrize("poolings", [2, 5])
+    def test_fewer_poolings_leave_a_finer_code_and_a_mask_of_the_same_size(self, image, poolings):
+        network = AutoEncoder(matrices=False, width=8, poolings=poolings)
+        assert network.encoder(image).shape[2:] == (64 // 2**poolings, 64 // 2**poolings)
+        assert network(image).background_mask.shape == (3, 1, 64, 64)
+
+    def test_fewer_poolings_keep_every_convolution(self):
+        kept, full = (AutoEncoder(matrices=False, width=8, poolings=poolings).encoder for poolings in (3, 5))
+        shapes = [[tuple(module.weight.shape) for module in network if isinstance(module, nn.Conv2d)]
+                  for network in (kept, full)]
+        assert shapes[0] == shapes[1] and len(shapes[0]) == 13

@@ -59,6 +59,14 @@ def test_a_row_is_stronger_than_a_data_set_and_that_than_the_training(written):
     assert (configuration.size, configuration.epochs, configuration.lambda1) == (32, 5, 6.0)
 
 
+def test_what_a_row_needs_is_stronger_than_the_training_of_all_and_weaker_than_the_profiles_word_on_it(written):
+    training = "{size: 32, lambda1: 4.0, decoder_rate: 0.5}"
+    path = written(training=training, per_row="{chan_vese_only: {decoder_rate: 0.25}}")
+    configuration = configuration_for(load_profile(path), "cartoons", "chan_vese_only", 0)
+    assert ROWS["chan_vese_only"].settings["lambda1"] == configuration.lambda1 == 0.0
+    assert configuration.decoder_rate == 0.25
+
+
 def test_a_profile_cannot_be_changed_after_loading(written):
     profile = load_profile(written(data="{cartoons: {train: 6}}"))
     with pytest.raises(AttributeError):

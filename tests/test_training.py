@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bipartition import runs, training
 from bipartition.configuration import Configuration
@@ -104,6 +105,15 @@ class TestTrainRow:
         metrics = runs.read_json(folder / "metrics.json")
         assert set(metrics) >= {"accuracy", "mean_iou", "classes", "area", "grey", "per_image"}
         assert [line.split()[0] for line in lines] == ["cartoons/classifier/seed0"] + ["cartoons/chan_vese/seed0"] * 2
+
+    @pytest.mark.parametrize("row", ["chan_vese", "casm"])
+    def test_classifiers_of_earlier_are_neither_counted_nor_kept_with_the_result(self, cartoons, tmp_path, row):
+        folder, _ = train(tiny(row=row, judge="snapshot"), cartoons, tmp_path)
+        stored = load_file(folder / "model.safetensors")
+        assert not [name for name in stored if name.startswith("snapshot")]
+        learnt = sum(value.numel() for name, value in stored.items()
+                     if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "steps")))
+        assert runs.read_json(folder / "config.json")["parameters"] == learnt
 
     def test_a_second_call_does_nothing(self, cartoons, tmp_path):
         folder, _ = train(tiny(), cartoons, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bipartition.datasets import Item, open_dataset
-from bipartition.datasets.voc2012 import CLASSES
+from bipartition.datasets.voc2012 import CHOOSING_SHARE, CLASSES
 from miniatures import Photo, voc_photos, write_voc
 
 REAL = os.environ.get("VOC_ROOT")
@@ -44,6 +44,25 @@ def test_photographs_with_several_classes_or_none_are_left_out_and_counted(voc):
     assert not {"a", "b", "c", "d"} & set(found(dataset))
     assert dataset.left_out == {"train: several classes": 1, "train: no class": 1, "val: several classes": 1,
                                 "val: no image-level label": 1}
+
+
+def test_settings_are_chosen_on_training_photographs_set_apart_and_never_on_val(voc):
+    names = [f"2008_{number:06d}" for number in range(60)]
+    reported = [Photo("2009_000001", ("dog",), "val"), Photo("2009_000002", ("cat",), "val")]
+    voc([*(Photo(name, (("dog", "cat")[i % 2],), "aug" if i % 3 else "train") for i, name in enumerate(names)), *reported])
+    dataset, usual = open_dataset("voc2012", evaluated="choosing"), open_dataset("voc2012")
+    parts = {split: {item.id for item in dataset.items() if item.split == split} for split in ("train", "val")}
+    assert parts["train"] | parts["val"] == set(names) and not parts["train"] & parts["val"]
+    assert 60 / CHOOSING_SHARE / 3 < len(parts["val"]) < 60 / CHOOSING_SHARE * 2
+    assert {item.id for item in usual.items() if item.split == "train"} == set(names)
+    assert dataset.stamp() != usual.stamp()
+    for item in dataset.items():
+        assert dataset.read(item, 32)[1].max() > 0
+
+
+def test_only_voc_has_a_part_for_choosing(voc):
+    with pytest.raises(ValueError, match="evaluated = 'choosing' for cartoons"):
+        open_dataset("cartoons", evaluated="choosing")
 
 
 def test_difficult_counts_as_present(voc):

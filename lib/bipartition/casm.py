@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from bipartition.configuration import Configuration
-from bipartition.networks import Classifier, Partition
+from bipartition.networks import Classifier, Partition, parameters_fixed
 
 __all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "hiding_loss"]
 
@@ -105,7 +105,7 @@ class CasmLearner:
 
         normalised = network.classifier.normalise(image)
         scorer = network.classifier if live else older
-        with _parameters_fixed(scorer), self.accelerator.autocast():
+        with parameters_fixed(scorer), self.accelerator.autocast():
             removed_logits = scorer.read((1 - mask) * normalised)[0].float()
         right = logits.detach().argmax(dim=1) == labels
         entropy, removed_area = hiding_loss(removed_logits, mask, labels, right)
@@ -152,18 +152,3 @@ def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Ten
     negative_entropy = (log_p.exp() * log_p).sum(dim=1)
     wrong = (removed_logits.argmax(dim=1) != labels) & right
     return (negative_entropy * right).mean(), F.relu(wrong.float() - mask.mean(dim=(1, 2, 3))).mean()
-
-
-class _parameters_fixed:
-    """Within it, a network's parameters collect no gradient; what flows through it to its input does."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-    def __enter__(self) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(False)
-
-    def __exit__(self, *error: object) -> None:
-        for parameter in self.parameters:
-            parameter.requires_grad_(True)

@@ -61,6 +61,7 @@ def changed_here(configuration: Configuration) -> str:
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
+        "autoencoder_poolings": "with {} poolings",
         "epochs": "{} epochs",
         "weights": "first weights: {}",
     }

@@ -1,7 +1,7 @@
 """The one configuration object: what a training run is made of, and the readings of the paper behind it.
 
-A value comes from four places, the later the stronger: the default here, the row (`bipartition.rows`), the profile
-(``profiles/*.yaml``) for all rows, the profile for one row.
+A value comes from four places, the later the stronger: the default here, the profile (``profiles/*.yaml``) for all rows, the
+row (`bipartition.rows`), the profile for one row.
 """
 
 import dataclasses
@@ -41,6 +41,7 @@ class Configuration:
     epochs: int = 20
     warmup_batch_size: int = 32
     autoencoder_width: int = 64
+    autoencoder_poolings: int = 5
 
     warmup_epochs: int = reading(
         5, alternatives="0 = train everything from the first step", where="algorithms 1 and 2",
@@ -124,6 +125,7 @@ class Configuration:
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
         _require(self, "size", self.size % 32 == 0, "a multiple of 32, the classifier's last stride")
+        _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
         _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
 

@@ -49,7 +49,8 @@ def build_learner(configuration: Configuration, classifier: Classifier, accelera
     if row.network == "casm":
         return CasmLearner(CasmNetwork(classifier), configuration, accelerator)
     if row.network == "autoencoder":
-        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width)
+        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width,
+                              poolings=configuration.autoencoder_poolings)
     else:
         network = BiPartitionNetwork(
             classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,

@@ -10,16 +10,16 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torchvision.models import ResNet18_Weights, resnet18
 
-__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "fused_decoders"]
+__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "fused_decoders", "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 DECODER_CHANNELS = 64
+LEAK = 0.2
 
 
 class Partition(NamedTuple):
@@ -164,6 +164,19 @@ def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: 
     return maps
 
 
+@contextmanager
+def parameters_fixed(network: nn.Module) -> Iterator[None]:
+    """Passes within it leave no gradient in the network's parameters; what flows through it to its input does."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
 class BiPartitionNetwork(nn.Module):
     """Figure 1 (one decoder: phi) or Figure 2 (three decoders: phi, F, B), with one classifier for all three passes.
 
@@ -251,10 +264,8 @@ class BiPartitionNetwork(nn.Module):
 
     def _judge(self, image: Tensor, learning: bool) -> Tensor:
         """Scores of a cut picture by the live classifier; the gradient reaches its parameters only if `learning`."""
-        if learning:
+        with nullcontext() if learning else parameters_fixed(self.classifier):
             return self.classifier(image)[0]
-        fixed = {name: parameter.detach() for name, parameter in self.classifier.named_parameters()}
-        return functional_call(self.classifier, fixed, image)[0]
 
     @contextmanager
     def _running_statistics_kept(self) -> Iterator[None]:
@@ -279,6 +290,9 @@ class AutoEncoder(nn.Module):
         False: one sigmoid channel, phi.  True: seven, phi with F and B.
     width : int
         Channels of the first block; 64 is VGG-16.  A smaller one keeps every layer and divides all channels.
+    poolings : int from 1 to 5
+        How many of the five blocks halve the picture; VGG-16's all do.  A code of 2 x 2, all that would be left of 64 pixels,
+        holds no contour: with 3 its grid is 8 x 8, close to the 7 x 7 that 224 pixels leave.
 
     Notes
     -----
@@ -287,14 +301,14 @@ class AutoEncoder(nn.Module):
     """
 
     DOWN = (2, 2, 3, 3, 3)
-    """Convolutions in each of VGG-16's five blocks, each block followed by a halving."""
+    """Convolutions in each of VGG-16's five blocks."""
 
-    def __init__(self, *, matrices: bool, width: int = 64) -> None:
+    def __init__(self, *, matrices: bool, width: int = 64, poolings: int = 5) -> None:
         super().__init__()
-        channels = [width, 2 * width, 4 * width, 8 * width, 8 * width]
+        blocks = list(zip([width, 2 * width, 4 * width, 8 * width, 8 * width], self.DOWN, strict=True))
         self.matrices = matrices
-        self.encoder = _vgg16_features(channels, self.DOWN)
-        self.decoder = _mirrored(channels, self.DOWN, outputs=7 if matrices else 1)
+        self.encoder = _vgg16_features(blocks, poolings)
+        self.decoder = _mirrored(blocks, poolings, outputs=7 if matrices else 1)
         for module in [*self.encoder, *self.decoder]:
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 _keep_variance(module)
@@ -318,27 +332,36 @@ class AutoEncoder(nn.Module):
         return self(image)
 
 
-def _vgg16_features(channels: list[int], depths: tuple[int, ...]) -> nn.Sequential:
+def _vgg16_features(blocks: list[tuple[int, int]], poolings: int) -> nn.Sequential:
+    """VGG-16's convolutions, given as (channels, depth) of each block; the first `poolings` blocks end with a halving."""
     layers: list[nn.Module] = []
     before = 3
-    for width, depth in zip(channels, depths, strict=True):
+    for index, (width, depth) in enumerate(blocks):
         for _ in range(depth):
             layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
             before = width
-        layers.append(nn.MaxPool2d(2))
+        if index < poolings:
+            layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers)
 
 
-def _mirrored(channels: list[int], depths: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """Transposed convolutions in reverse order; the last one has neither batch norm nor ReLU."""
+def _mirrored(blocks: list[tuple[int, int]], poolings: int, outputs: int) -> nn.Sequential:
+    """Transposed convolutions in reverse order; the last one has neither batch norm nor ReLU.
+
+    The ReLUs leak: where plain ones answer 0, the last layer has only its bias to say, and half of the mask stays grey.
+    """
     layers: list[nn.Module] = []
-    after = [outputs, *channels[:-1]]
-    for width, depth, last in zip(reversed(channels), reversed(depths), reversed(after), strict=True):
-        layers += [nn.ConvTranspose2d(width, width, 2, stride=2), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-        for index in range(depth):
-            target = last if index == depth - 1 else width
-            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), nn.BatchNorm2d(target), nn.ReLU(inplace=True)]
+    for index, (width, depth) in reversed(list(enumerate(blocks))):
+        if index < poolings:
+            layers += [nn.ConvTranspose2d(width, width, 2, stride=2), *_normalised(width)]
+        targets = [width] * (depth - 1) + [blocks[index - 1][0] if index else outputs]
+        for target in targets:
+            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), *_normalised(target)]
     return nn.Sequential(*layers[:-2])
+
+
+def _normalised(channels: int) -> list[nn.Module]:
+    return [nn.BatchNorm2d(channels), nn.LeakyReLU(LEAK, inplace=True)]
 
 
 def _keep_variance(module: nn.Conv2d | nn.ConvTranspose2d) -> None:

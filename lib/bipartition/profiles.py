@@ -107,7 +107,7 @@ def load_profile(name: str | Path) -> Profile:
 
 
 def configuration_for(profile: Profile, dataset: str, row: str, seed: int) -> Configuration:
-    """The configuration of one run: row, then profile, then profile for this data set, then profile for this row.
+    """The configuration of one run: profile, then profile for this data set, then row, then profile for this row.
 
     Raises
     ------
@@ -118,9 +118,9 @@ def configuration_for(profile: Profile, dataset: str, row: str, seed: int) -> Co
     _only_known("data set", [dataset], profile.datasets)
     return Configuration.build(
         {"row": row, "dataset": dataset, "seed": seed},
-        ROWS[row].settings,
         profile.training,
         profile.per_dataset.get(dataset, {}),
+        ROWS[row].settings,
         profile.per_row.get(row, {}),
     )
 

@@ -29,7 +29,7 @@ class Row:
     paper : mapping
         IoU in Table 1 by class; empty for what is not in Table 1.
     settings : mapping
-        What the row changes in `bipartition.configuration.Configuration`.
+        What the row needs of `bipartition.configuration.Configuration`, whatever the profile has for all rows.
     """
 
     name: str
@@ -46,11 +46,15 @@ def _table_row(*values: float) -> Mapping[str, float]:
     return MappingProxyType(dict(zip(CLASSES, values, strict=True)))
 
 
+# Without S the area term alone would decide: the foreground would vanish.
+NOTHING_HOLDS_THE_FOREGROUND = MappingProxyType({"lambda1": 0.0, "lambda2": 3e-4, "decoder_rate": 1e-3})
+
 ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row(
         name="casm", title="CASM (baseline)", letter="a",
         network="casm",
         about="Zolna et al.: a decoder hides the object from a classifier that learns to find it all the same.",
+        settings=MappingProxyType({"classifier_rate": 1e-3, "decoder_rate": 1e-3}),
         paper=_table_row(0.79, 0.80, 0.81, 0.79, 0.66, 0.63),
     ),
     Row(
@@ -75,11 +79,14 @@ ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
         name="chan_vese_only", title="Chan-Vese only", letter="c",
         network="autoencoder", energy="chan_vese",
         about="An auto-encoder that minimises (7): precise, and blind to meaning.",
+        settings=NOTHING_HOLDS_THE_FOREGROUND,
     ),
+    # F and B so stiff that neither can explain a whole picture.
     Row(
         name="mumford_shah_only", title="Mumford-Shah only", letter="d",
         network="autoencoder", energy="mumford_shah",
         about="An auto-encoder that minimises (10): precise, and blind to meaning.",
+        settings=MappingProxyType({**NOTHING_HOLDS_THE_FOREGROUND, "lambda3": 5.0, "lambda4": 5.0}),
     ),
 )})
 

@@ -88,7 +88,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     (folder / "metrics.json").unlink(missing_ok=True)
     runs.write_json(folder / "config.json", {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
-        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if "snapshots" not in name),
+        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
         "device": _device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
         "minutes": None,
     })
@@ -238,11 +238,16 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
         runs.write_array(folder / "masks.npy", masks)
     with runs.place(folder / "model.safetensors") as path:
         save_file({name: value.contiguous() for name, value in learner.network.state_dict().items()
-                   if not name.startswith("snapshots")}, path)
+                   if not _is_older(name)}, path)
     config = runs.read_json(folder / "config.json")
     runs.write_json(folder / "config.json", config | {"minutes": round(minutes, 3)})
     runs.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _is_older(name: str) -> bool:
+    """Does a parameter belong to a classifier of earlier, which judged in training and is not part of the result?"""
+    return name.startswith(("snapshot.", "snapshots."))
 
 
 def _fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,

@@ -31,7 +31,7 @@ class DataSet(Protocol):
         """Changes whenever `items` or `read` would give something else; found without reading any picture."""
 
 
-def open_dataset(name: str, *, train: int | None = None, val: int | None = None) -> DataSet:
+def open_dataset(name: str, *, train: int | None = None, val: int | None = None, evaluated: str = "val") -> DataSet:
     """Find a data set.
 
     Parameters
@@ -40,6 +40,9 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None)
         One of `NAMES`.
     train, val : int, optional
         Use at most so many pictures of a split, evenly from all classes; for ``cartoons`` the number that is drawn.
+    evaluated : {"val", "choosing"}
+        What the split ``val`` holds: the data set's own, or for ``voc2012`` training photographs that were set apart for
+        choosing settings, so that the reported ones are not looked at before.
 
     Returns
     -------
@@ -55,11 +58,13 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None)
     for option, value in (("train", train), ("val", val)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"{option} = {value!r} pictures of {name}; give a whole number from 1, or nothing for all")
+    if evaluated not in ("val", "choosing") or (evaluated == "choosing" and name != "voc2012"):
+        raise ValueError(f"evaluated = {evaluated!r} for {name}; it must be 'val', or for voc2012 'choosing'")
     if name == "cartoons":
         return Cartoons(**{key: value for key, value in (("train", train), ("val", val)) if value is not None})
     if name == "voc2012":
         from bipartition.datasets.voc2012 import VOC2012
-        return VOC2012(train=train, val=val)
+        return VOC2012(train=train, val=val, evaluated=evaluated)
     if name == "dogs-vs-cats":
         from bipartition.datasets.dogs_vs_cats import DogsVsCats
         return DogsVsCats(train=train, val=val)
