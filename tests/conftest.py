@@ -34,6 +34,14 @@ def root():
     return ROOT
 
 
+@pytest.fixture(autouse=True)
+def no_precision_left_from_another_test():
+    """Accelerate keeps the precision of the first `Accelerator` of a process: each test is to choose its own."""
+    yield
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+
+
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """results/ and data/ of this test alone; gives the folder that holds both."""

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from bipartition.configuration import Configuration
-from bipartition.learners import build_learner, objective_parts, objective_weights, random_cuts
+from bipartition.learners import build_learner, objective_parts, objective_weights, random_crops, random_cuts
 from bipartition.networks import Classifier
 from bipartition.objectives import weighted_sum
-from bipartition.rows import ROWS, TABLE_ROWS
+from bipartition.rows import ROWS, TABLE_ROWS, WARM_UP
 
 CLASSES = 4
 
@@ -186,3 +186,30 @@ class TestTheRows:
         assert TABLE_ROWS == ("casm", "classification_only", "chan_vese", "mumford_shah")
         means = [sum(ROWS[name].paper.values()) / 6 for name in TABLE_ROWS]
         assert means == pytest.approx([0.747, 0.452, 0.767, 0.775], abs=5e-4)
+
+
+class TestRandomCrops:
+    def ramp(self, count=200):
+        """Red says how far right a pixel lies, green how far down."""
+        across = ((torch.arange(32) + 0.5) / 32).expand(32, 32)
+        return torch.stack([across, across.T, torch.zeros(32, 32)]).expand(count, 3, 32, 32)
+
+    def test_each_shows_a_part_of_the_asked_size_inside_the_picture(self):
+        crops = random_crops(self.ramp(), 0.25, torch.Generator().manual_seed(0))
+        width = (crops[:, 0, 16, 31] - crops[:, 0, 16, 0]) / (31 / 32)
+        height = (crops[:, 1, 31, 16] - crops[:, 1, 0, 16]) / (31 / 32)
+        assert (width * height).min() > 0.23 and (width * height).max() > 0.85
+        assert (width / height).log().abs().max() < 0.3 and width.max() <= 1.001
+        assert crops.min() >= 0 and crops.max() <= 1
+        assert crops[:, 0, 16, 16].std() > 0.05
+
+    def test_the_same_generator_crops_the_same(self):
+        first, second = (random_crops(self.ramp(4), 0.5, torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(first, second)
+
+    def test_the_warm_up_crops_only_where_it_is_told_to(self, batch, monkeypatch):
+        seen = []
+        monkeypatch.setattr("bipartition.learners.random_crops", lambda image, smallest, rng: seen.append(smallest) or image)
+        for crops in (1.0, 0.4):
+            learner_of(WARM_UP, warmup_crops=crops).step(*batch, torch.Generator().manual_seed(0))
+        assert seen == [0.4]

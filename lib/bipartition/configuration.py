@@ -50,6 +50,9 @@ class Configuration:
         0.0, alternatives="in [0, 1]", where="not said",
         why="share of warm-up pictures that are shown through a random smooth mask, so that the classifier knows what part "
             "of a picture says how much")
+    warmup_crops: float = reading(
+        1.0, alternatives="in (0, 1]", where="not said",
+        why="smallest share of a picture that the warm-up crops and stretches to full size; 1 crops nothing")
     weights: str = reading(
         "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
         why="CASM, whose structure the paper exploits, starts from ImageNet")
@@ -124,8 +127,10 @@ class Configuration:
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
-        _require(self, "size", self.size % 32 == 0, "a multiple of 32, the classifier's last stride")
         _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
+        step = max(4, 2**self.autoencoder_poolings)
+        _require(self, "size", self.size % step == 0, f"a multiple of {step}, for masks and auto-encoders to fit the picture")
+        _require(self, "warmup_crops", 0 < self.warmup_crops <= 1, "greater than 0 and at most 1")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
         _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
 

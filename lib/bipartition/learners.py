@@ -1,5 +1,6 @@
 """One row's networks, optimisers and training step: updates (20) and (23), which the loop in `training` repeats."""
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from bipartition.objectives import classification_objective, regularisation, seg
 from bipartition.rows import ROWS, WARM_UP, Row
 
 __all__ = ["Learner", "PartitionLearner", "build_learner", "objective_parts", "objective_weights",
-           "random_cuts"]
+           "random_crops", "random_cuts"]
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -67,11 +68,14 @@ class ClassifierLearner:
     """
 
     def __init__(self, network: Classifier, configuration: Configuration, accelerator: Accelerator) -> None:
-        self.network, self.accelerator, self.cuts = network, accelerator, configuration.warmup_cuts
+        self.network, self.accelerator = network, accelerator
+        self.cuts, self.crops = configuration.warmup_cuts, configuration.warmup_crops
         self.optimisers = _optimisers(configuration, classifier=list(network.parameters()))
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """One step of gradient descent."""
+        if self.crops < 1:
+            image = random_crops(image, self.crops, rng)
         if self.cuts:
             cut = torch.rand(len(image), 1, 1, 1, generator=rng) < self.cuts
             seen = torch.where(cut, random_cuts(len(image), image.shape[-1], rng), 1.0).to(image.device)
@@ -81,6 +85,33 @@ class ClassifierLearner:
         loss = F.cross_entropy(logits.float(), labels)
         _descend(self.optimisers, loss, self.accelerator)
         return {"loss": loss, "accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+
+
+def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
+    """A part of each picture, stretched to full size: the usual augmentation of classifiers, a batch at a time.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, C, H, W)
+    smallest : float in (0, 1]
+        Share of the picture's area that the smallest part has; the largest is the whole picture.
+    rng : torch.Generator
+
+    Returns
+    -------
+    Tensor, shape (N, C, H, W)
+        Width and height of a part differ by at most a factor of 4/3.
+    """
+    count = len(image)
+    share = smallest + (1 - smallest) * torch.rand(count, generator=rng)
+    stretch = (math.log(4 / 3) * (torch.rand(count, generator=rng) - 0.5)).exp()
+    extent = torch.stack([share.sqrt() * stretch, share.sqrt() / stretch], dim=1).clamp_max(1)
+    centre = (1 - extent) * (2 * torch.rand(count, 2, generator=rng) - 1)
+    affine = torch.zeros(count, 2, 3)
+    affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = extent[:, 0], extent[:, 1], centre
+    grid = F.affine_grid(affine.to(image.device, image.dtype), list(image.shape), align_corners=False)
+    cropped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return cropped.contiguous(memory_format=torch.channels_last)
 
 
 def random_cuts(count: int, size: int, rng: Generator) -> Tensor:

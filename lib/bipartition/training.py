@@ -107,8 +107,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
     """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
-    kept = ("dataset", "seed", "size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "weights",
-            "optimiser")
+    kept = ("dataset", "seed", "size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts",
+            "warmup_crops", "weights", "optimiser")
     return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
                          batch_size=configuration.warmup_batch_size,
                          **{name: getattr(configuration, name) for name in kept})

@@ -1,0 +1,117 @@
+"""One short run with some settings changed, and one line of what came of it: how settings are chosen, on the record.
+
+``python -m bipartition.trials --profile laptop --row chan_vese alpha=10 lambda1=0.3`` trains as the profile would, but for the
+settings given, and measures on pictures that no table reports: the training photographs of ``voc2012`` that are set apart for
+choosing.  The run's folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
+"""
+
+import argparse
+import csv
+import fcntl
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+from bipartition.profiles import Profile, configuration_for, load_profile
+from bipartition.rows import CLASSES, ROWS, WARM_UP
+
+__all__ = ["COLUMNS", "main", "summary", "trial"]
+
+COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "pooled_iou", "boundary_iou", "area", "grey", "n",
+           "minutes", "commit", "command")
+"""Of the table of trials.  ``iou`` and its like are means over the classes of Table 1 that occur."""
+
+
+def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Train a row with `settings` in place of the profile's, or find it trained; returns its `summary`.
+
+    Rows whose warm-ups have equal settings share one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown row, data set or setting.
+    """
+    from bipartition.datasets.prepare import prepare
+    from bipartition.training import train_row, warm_up_configuration
+
+    usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
+    configuration = Configuration.build(usual.to_dict(), settings)
+    warm_up = warm_up_configuration(configuration)
+    options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
+    prepared = prepare(dataset, configuration.size, options)
+    shared = runs.fingerprint(warm_up.to_dict() | {"seed": None})
+    place = runs.results_root() / "trials" / "runs" / f"{dataset}-{shared}"
+    if row == WARM_UP:
+        configuration, folder = warm_up, place / WARM_UP / f"seed{seed}"
+    else:
+        own = runs.fingerprint(configuration.to_dict() | {"seed": None})
+        folder = place / f"{row}-{own}" / f"seed{seed}"
+    train_row(configuration, prepared, folder, profile=profile.name, report=lambda line: print(line, flush=True))
+    return summary(folder)
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """The numbers of a finished run that a trial is judged by, rounded to four digits."""
+    metrics, config = runs.read_json(folder / "metrics.json"), runs.read_json(folder / "config.json")
+    numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
+    classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in CLASSES and entry["n"]]
+    for key in ("iou", "pooled_iou", "boundary_iou"):
+        values = [entry[key] for entry in classes if entry[key] is not None]
+        numbers[key] = sum(values) / len(values) if values else None
+    return {name: None if value is None else round(value, 4) for name, value in numbers.items()} | {
+        "n": sum(entry["n"] for entry in classes), "minutes": config["minutes"],
+        "commit": config["provenance"]["commit"]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bipartition.trials", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", default="laptop", help="a name in profiles/, or the path of a .yaml file")
+    parser.add_argument("--dataset", help="one of the profile's data sets; by default that of Table 1")
+    parser.add_argument("--row", required=True, choices=[*ROWS, WARM_UP])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("settings", nargs="*", metavar="name=value", help="what is changed, such as alpha=10")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(given)
+    try:
+        profile = load_profile(options.profile)
+        settings = dict(_setting(text) for text in options.settings)
+        dataset = options.dataset or profile.sets["table1"]
+        result = trial(profile, dataset, options.row, options.seed, settings)
+    except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    line = {"dataset": dataset, "row": options.row, "seed": options.seed, "settings": json.dumps(settings),
+            "command": " ".join(["python -m bipartition.trials", *given])} | result
+    _append(runs.results_root() / "trials" / f"{profile.name}.csv", line)
+    print("  ".join(f"{name} {line[name]}" for name in COLUMNS if name != "command"), flush=True)
+    return 0
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} changes nothing; write name=value, such as alpha=10")
+    return name, yaml.safe_load(value)
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    """Add a line, also while another trial adds its own."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        if stream.tell() == 0:
+            writer.writeheader()
+        writer.writerow(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
