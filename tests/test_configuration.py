@@ -10,7 +10,7 @@ REQUIRED = {"row": "chan_vese", "dataset": "cartoons", "seed": 0}
 
 
 @pytest.mark.parametrize(("name", "value", "message"), [
-    ("size", 100, "size = 100; it must be a multiple of 32"),
+    ("size", 98, "size = 98; it must be a multiple of 4"),
     ("size", 0, "size = 0; it must be greater than 0"),
     ("alpha", 0.0, "alpha = 0.0; it must be greater than 0"),
     ("alpha", "big", "alpha = 'big'; it must be a number"),
@@ -32,6 +32,13 @@ def test_a_value_that_makes_no_sense_is_named_with_what_would(name, value, messa
     with pytest.raises(ValueError) as caught:
         Configuration(**REQUIRED | {name: value})
     assert str(caught.value).startswith(message)
+
+
+def test_a_size_that_an_auto_encoder_cannot_halve_is_refused_for_its_rows_only():
+    asked = {"size": 112, "autoencoder_poolings": 5}
+    assert Configuration(**REQUIRED | asked).size == 112
+    with pytest.raises(ValueError, match="size = 112; it must be a multiple of 32 = 2 to the power of autoencoder_poolings"):
+        Configuration(**REQUIRED | asked | {"row": "mumford_shah_only"})
 
 
 def test_later_sources_win():

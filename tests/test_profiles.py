@@ -82,7 +82,7 @@ def test_a_profile_cannot_be_changed_after_loading(written):
     [
         ({"epoch": "3"}, ["'epoch'", "training", "per_row"]),
         ({"training": "{size: 32, lambda_1: 2}"}, ["'lambda_1'", "lambda1"]),
-        ({"training": "{size: 33}"}, ["size = 33", "multiple of 32"]),
+        ({"training": "{size: 33}"}, ["size = 33", "multiple of 4"]),
         ({"training": "[32]"}, ["training", "name: value"]),
         ({"training": None}, ["'training'", "missing"]),
         ({"rows": "[chanvese]"}, ["'chanvese'", "chan_vese", "mumford_shah"]),

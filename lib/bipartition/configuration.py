@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from bipartition.rows import ROWS
+
 __all__ = ["Configuration", "readings_table"]
 
 
@@ -128,8 +130,10 @@ class Configuration:
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
         _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
-        step = max(4, 2**self.autoencoder_poolings)
-        _require(self, "size", self.size % step == 0, f"a multiple of {step}, for masks and auto-encoders to fit the picture")
+        _require(self, "size", self.size % 4 == 0, "a multiple of 4, the stride of the decoders' grid")
+        if self.row in ROWS and ROWS[self.row].network == "autoencoder":
+            step = 2**self.autoencoder_poolings
+            _require(self, "size", self.size % step == 0, f"a multiple of {step} = 2 to the power of autoencoder_poolings")
         _require(self, "warmup_crops", 0 < self.warmup_crops <= 1, "greater than 0 and at most 1")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
         _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
