@@ -6,21 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import BinaryJaccardIndex
+from torchmetrics.classification import BinaryAveragePrecision, BinaryJaccardIndex
 
 from bipartition import evaluation
-from bipartition.evaluation import (
-    VOID,
-    boundary_iou,
-    evaluate,
-    fill_void,
-    foreground_overlap,
-    interval,
-    object_truth,
-    paired_difference,
-    rim,
-    rim_width,
-)
+from bipartition.evaluation import VOID, average_precision, evaluate, interval, object_truth, paired_difference
 
 
 def split_of(truth, labels=None, codes=None):
@@ -88,6 +77,44 @@ class TestEvaluate:
         with pytest.raises(ValueError, match="'any' or 'own'"):
             evaluate(masks, split, ["dog"], truth="largest")
 
+    def test_own_iou_is_that_of_the_other_reading_whichever_is_the_main_one(self):
+        masks, split = random_case()
+        any_object, own = (evaluate(masks, split, ["dog", "cat"], truth=truth)["per_image"] for truth in ("any", "own"))
+        assert [line["own_iou"] for line in any_object] == [line["own_iou"] for line in own] == [line["iou"] for line in own]
+
+    def test_a_picture_without_its_own_class_has_no_own_iou(self):
+        truth = np.array([[[2, 2], [0, 0]]], np.uint8)
+        line, = evaluate(np.full((1, 2, 2), 255, np.uint8), split_of(truth, codes=[1]), ["dog"])["per_image"]
+        assert line["iou"] == 0.5 and line["own_iou"] is None
+
+    def test_the_other_way_is_the_iou_of_the_mask_turned_round(self):
+        masks, split = random_case()
+        found, turned = (evaluate(these, split, ["dog", "cat"])["per_image"] for these in (masks, 255 - masks))
+        assert [line["other_way_iou"] for line in found] == [line["iou"] for line in turned]
+        assert [line["iou"] for line in found] == [line["other_way_iou"] for line in turned]
+
+    def test_void_counts_for_neither_way(self):
+        truth = np.array([[[1, 1, 0, 0, 255, 255]]], np.uint8)
+        masks = np.array([[[0, 0, 255, 255, 0, 255]]], np.uint8)
+        line, = evaluate(masks, split_of(truth), ["dog"])["per_image"]
+        assert (line["iou"], line["other_way_iou"]) == (0, 1)
+
+    def test_a_perfect_mask_has_one_in_every_measure_and_everything_foreground_the_share_of_the_object(self):
+        truth = np.zeros((2, 16, 16), np.uint8)
+        truth[:, 4:12, 4:12] = 1
+        masks = np.full((2, 16, 16), 255, np.uint8)
+        masks[0] *= truth[0]
+        perfect, everything = evaluate(masks, split_of(truth), ["dog"])["per_image"]
+        for name in ("iou", "own_iou", "boundary_iou", "boundary_f", "average_precision"):
+            assert perfect[name] == 1
+        assert perfect["other_way_iou"] == everything["other_way_iou"] == everything["boundary_f"] == 0
+        assert everything["average_precision"] == everything["iou"] == 0.25
+
+    def test_a_picture_without_object_has_no_number_of_its_own(self):
+        line, = evaluate(np.full((1, 4, 4), 255, np.uint8), split_of(np.zeros((1, 4, 4), np.uint8)), ["dog"])["per_image"]
+        for name in ("iou", "own_iou", "other_way_iou", "boundary_iou", "boundary_f", "average_precision"):
+            assert line[name] is None
+
     def test_without_truth_what_needs_one_is_null(self):
         split = split_of(np.zeros((3, 2, 2), np.uint8))
         split.masks = None
@@ -116,54 +143,45 @@ class TestEvaluate:
             evaluate(np.zeros(shape, kind), split_of(np.ones((3, 4, 4), np.uint8)), ["dog"])
 
 
-class TestBoundary:
-    def test_rim_width_is_two_per_cent_of_the_diagonal(self):
-        assert [rim_width((size, size)) for size in (8, 64, 112, 224)] == [1, 2, 3, 6]
+class TestAveragePrecision:
+    def test_known_answer(self):
+        masks = np.array([[[200, 100], [50, 50]]], np.uint8)
+        objects = np.array([[[True, False], [True, False]]])
+        # 1 of 1 at 200, then 2 of 4 once the two pixels at 50 have entered together
+        assert average_precision(masks, objects, np.zeros_like(objects))[0] == pytest.approx((1 + 2 / 4) / 2)
 
-    def test_rim_of_a_square_and_of_a_full_picture(self):
-        square = np.zeros((1, 9, 9), bool)
-        square[0, 2:7, 2:7] = True
-        assert rim(square, 1).sum() == 25 - 9
-        assert rim(square, 2).sum() == 25 - 1
-        assert rim(np.ones((1, 6, 6), bool), 1).sum() == 36 - 16
+    def test_a_perfect_order_is_one_wherever_it_would_be_cut(self):
+        objects = np.zeros((1, 6, 6), bool)
+        objects[0, 2:5, 1:4] = True
+        for inside, outside in ((255, 0), (1, 0), (255, 254)):
+            masks = np.where(objects, inside, outside).astype(np.uint8)
+            assert average_precision(masks, objects, np.zeros_like(objects))[0] == 1
 
-    def test_shifted_square_by_hand(self):
-        one = np.zeros((1, 12, 12), bool)
-        one[0, 3:7, 3:7] = True
-        other = np.roll(one, 1, axis=2)
-        assert boundary_iou(one, one, 1)[0] == 1
-        # rims of 12 pixels each; common: 3 + 3 in the top and bottom lines, nothing on the sides
-        assert boundary_iou(one, other, 1)[0] == pytest.approx(6 / 18)
+    @pytest.mark.parametrize("value", [0, 77, 255])
+    def test_a_mask_without_order_scores_the_share_of_the_object(self, value):
+        objects = np.zeros((1, 4, 5), bool)
+        objects[0, 0, :3] = True
+        void = np.zeros_like(objects)
+        assert average_precision(np.full((1, 4, 5), value, np.uint8), objects, void)[0] == pytest.approx(3 / 20)
+        void[0, 3] = True
+        assert average_precision(np.full((1, 4, 5), value, np.uint8), objects, void)[0] == pytest.approx(3 / 15)
 
-    def test_both_empty_is_undefined_and_one_empty_is_zero(self):
-        empty, full = np.zeros((1, 5, 5), bool), np.ones((1, 5, 5), bool)
-        assert np.isnan(boundary_iou(empty, empty)[0])
-        assert boundary_iou(empty, full)[0] == 0
+    def test_void_says_nothing_and_no_object_has_no_number(self):
+        masks, split = random_case(count=1)
+        objects, void = object_truth(split.masks, [1])
+        changed = np.where(void, 255 - masks, masks)
+        assert average_precision(masks, objects, void) == average_precision(changed, objects, void)
+        assert np.isnan(average_precision(masks, np.zeros_like(objects), void))[0]
 
-    def test_sees_a_ragged_contour_that_iou_hardly_notices(self):
-        truth = np.zeros((1, 64, 64), bool)
-        truth[0, 12:52, 12:52] = True
-        ragged = truth.copy()
-        ragged[0, 12:52, 10:54:2] |= True
-        ragged[0, 12:14, 12:52:2] = ragged[0, 50:52, 12:52:2] = False
-        overlap, union = foreground_overlap(ragged, truth, np.zeros_like(truth))
-        assert overlap[0] / union[0] > 0.9
-        assert boundary_iou(ragged, truth)[0] < 0.75
-
-    def test_contour_runs_through_the_middle_of_the_void_ring(self):
-        truth = np.zeros((1, 20, 20), np.uint8)
-        truth[0, 4:16, 4:16] = VOID
-        truth[0, 8:12, 8:12] = 3
-        is_object, is_void = object_truth(truth, [3])
-        filled = fill_void(is_object, is_void)[0]
-        assert filled[10, 6:14].all() and not filled[10, :6].any() and not filled[10, 14:].any()
-
-    def test_void_elsewhere_and_nowhere(self):
-        objects = np.zeros((2, 4, 4), bool)
-        objects[:, 0] = True
-        void = np.zeros((2, 4, 4), bool)
-        void[1] = True
-        assert (fill_void(objects, void) == objects).all()
+    @pytest.mark.parametrize("levels", [2, 5, 256])
+    def test_agrees_with_torchmetrics_also_on_ties(self, levels):
+        masks, split = random_case(seed=levels)
+        masks = (masks // (256 // levels)).astype(np.uint8)
+        found = evaluate(masks, split, ["dog", "cat"])
+        for mask, truth, line in zip(masks, split.masks, found["per_image"], strict=True):
+            target = torch.from_numpy(np.where(truth == VOID, -1, truth > 0).astype(np.int64))
+            theirs = BinaryAveragePrecision(thresholds=None, ignore_index=-1)(torch.from_numpy(mask / 255), target)
+            assert line["average_precision"] == pytest.approx(float(theirs), abs=2e-6)
 
 
 class TestInterval:

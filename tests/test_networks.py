@@ -41,6 +41,32 @@ class TestClassifier:
         assert [tuple(f.shape[1:]) for f in features] == [
             (64, 56, 56), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7)]
 
+    def test_its_activation_map_is_grad_cam_up_to_the_number_of_pixels(self, image):
+        torch.manual_seed(0)
+        classifier = Classifier(6).double().eval()
+        logits, features = classifier(image.double())
+        classes = torch.tensor([4, 0, 2])
+        score = logits.gather(1, classes[:, None]).sum()
+        gradient, = torch.autograd.grad(score, features[-1])
+        importance = gradient.mean(dim=(2, 3), keepdim=True)
+        grad_cam = torch.relu((importance * features[-1]).sum(dim=1, keepdim=True))
+        found = classifier.activation_map(features[-1], classes)
+        assert found.shape == (3, 1, 2, 2) and found.max() > 0
+        torch.testing.assert_close(found, grad_cam * features[-1][0, 0].numel())
+
+    def test_the_mean_of_its_activation_map_is_the_score_without_bias_where_no_evidence_is_negative(self, classifier, image):
+        with torch.no_grad():
+            classifier.body.fc.weight.abs_()
+        logits, features = classifier.eval()(image)
+        classes = torch.tensor([5, 1, 1])
+        expected = (logits - classifier.body.fc.bias).gather(1, classes[:, None])[:, 0]
+        torch.testing.assert_close(classifier.activation_map(features[-1], classes).mean(dim=(1, 2, 3)), expected)
+
+    def test_its_activation_map_is_float32_also_under_autocast(self, classifier, image):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits, features = classifier.eval()(image)
+            assert classifier.activation_map(features[-1], logits.argmax(dim=1)).dtype == torch.float32
+
     def test_weights_are_read_from_a_file_and_the_last_layer_is_new(self, tmp_path):
         torch.manual_seed(1)
         state = resnet18().state_dict()

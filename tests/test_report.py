@@ -41,6 +41,13 @@ def filled(profile, places):
         folder / "table1.csv",
         HEAD + "cartoons,chan_vese,dog,3,1,0.7,0.6,0.8,0.7,0.5,0.86\ncartoons,otsu,dog,3,0,0.3,0.2,0.4,0.3,0.1,\n",
     )
+    runs.write_text(
+        folder / "measures.csv",
+        "dataset,row,n,seeds,iou,iou_low,iou_high,own_iou,oracle_iou,boundary_iou,boundary_f,boundary_f_low,"
+        "boundary_f_high,average_precision,average_precision_low,average_precision_high,area,grey\n"
+        "cartoons,cam,3,1,0.41,0.31,0.51,0.42,0.43,0.44,,,,0.0,0.0,0.1,0.2,0.3\n"
+        "cartoons,mask_ceiling,3,0,0.97,0.96,0.98,0.97,0.97,0.9,0.9,0.9,0.9,0.9,0.9,0.9,0.2,0.3\n",
+    )
     with runs.place(folder / "figures" / "figure4.png") as path:
         path.write_bytes(PNG)
     runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
@@ -88,6 +95,13 @@ def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))
 
 
+def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
+    below = filled.split("Other measures of the same masks")[1].split("<h2>")[0]
+    assert "CAM of the warmed-up classifier" in below and "decoder&#x27;s grid (peeks at the truth)" in below
+    assert "<td>0.41<br>[0.31, 0.51]</td><td>0.42</td><td>0.43</td><td>0.44</td><td>–</td>" in below
+    assert "<td>0.00<br>[0.00, 0.10]</td>" in below and "it peeks at the truth" in below
+
+
 def test_it_fits_narrow_screens_and_dark_ones(filled):
     assert "color-scheme: light dark" in filled and 'name="viewport"' in filled
     assert filled.count("<table") == filled.count('<div class="wide"')  # tables scroll inside themselves, not the page
@@ -97,5 +111,5 @@ def test_what_is_missing_is_said_in_its_place(profile, places):
     write_provenance(profile)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
-    assert page.count("Not made yet") == 4
+    assert page.count("Not made yet") == 5
     assert "None is finished yet" in page

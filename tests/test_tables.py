@@ -51,6 +51,16 @@ def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", made_by="now"):
     return metrics
 
 
+def make_older(row, seed):
+    """Take from a finished run the measures that came later."""
+    path = runs.run_folder("demo", "voc2012", row, seed) / "metrics.json"
+    metrics = runs.read_json(path)
+    for one in metrics["per_image"]:
+        for key in ("boundary_f", "average_precision", "own_iou", "other_way_iou"):
+            del one[key]
+    runs.write_json(path, metrics)
+
+
 def line(table, row, label):
     found = table[(table["row"] == row) & (table["class"] == label)]
     assert len(found) == 1
@@ -114,6 +124,21 @@ def test_baselines_follow_with_numbers_and_no_seeds(prepared):
     assert table["row"].unique()[-1] == "classical_chan_vese"
 
 
+def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_with_its_seeds(prepared):
+    expected = [write_run(prepared, "classifier", seed, flips=0.2) for seed in (0, 1)]
+    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    assert table["row"].unique().tolist() == [*ROWS, "cam", "otsu"]
+    dog = line(table, "cam", "dog")
+    assert dog["seeds"] == 2 and np.isnan(dog["paper_iou"])
+    assert dog["iou"] == pytest.approx(np.mean([metrics["classes"]["dog"]["iou"] for metrics in expected]), abs=1e-5)
+    assert "| CAM of the warmed-up classifier | 2 |" in markdown(table)
+
+
+def test_a_warm_up_that_left_no_masks_has_no_line(prepared):
+    runs.write_json(runs.run_folder("demo", "voc2012", "classifier", 0) / "metrics.json", {"accuracy": 0.9})
+    assert table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])["row"].unique().tolist() == [*ROWS, "otsu"]
+
+
 def test_a_data_set_without_truth_is_an_error(prepared):
     with pytest.raises(ValueError, match="no truth"):
         table1("demo", "dogs-vs-cats", FakePrepared(truth=False), ROWS)
@@ -166,3 +191,16 @@ def test_difference_pairs_common_seeds(prepared):
     assert 0 < found.low <= found.mean <= found.high <= 1
     assert found.mean == pytest.approx(1 - line(table, "classification_only", "mean")["iou"], abs=0.1)
     assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm").mean)
+
+
+def test_difference_in_a_measure_that_older_runs_lack_is_taken_over_the_seeds_that_have_it(prepared):
+    for row in ("chan_vese", "casm"):
+        for seed in (0, 1):
+            write_run(prepared, row, seed, flips=0.1 * (row == "casm"))
+    newer = difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")
+    make_older("chan_vese", 0)
+    found = difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")
+    assert newer.mean > 0 and found.mean > 0
+    make_older("casm", 1)
+    assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")).all()
+    assert difference("demo", "voc2012", prepared, "chan_vese", "casm").mean > 0

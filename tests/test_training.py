@@ -11,6 +11,8 @@ from safetensors.torch import load_file
 from bipartition import runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
+from bipartition.evaluation import evaluate
+from bipartition.networks import Classifier
 
 FILES = ("history.csv", "masks.npy", "metrics.json")
 
@@ -92,6 +94,38 @@ class TestGenerator:
         assert len(drawn) == 4
 
 
+class OneMap(Classifier):
+    """A classifier that answers with a given last feature map, all of whose channels speak for class 1 alone."""
+
+    def __init__(self, feature):
+        super().__init__(2)
+        self.feature = feature
+        with torch.no_grad():
+            self.body.fc.weight[0], self.body.fc.weight[1] = -1, 1
+
+    def forward(self, image):
+        return torch.tensor([[0.0, 1.0]]).expand(len(image), 2), (self.feature.expand(-1, 512, -1, -1),)
+
+
+class TestActivationMask:
+    pictures = torch.zeros(1, 3, 8, 8)
+
+    def test_a_fifth_of_the_maximum_is_one_half_and_twice_that_is_one(self):
+        feature = torch.tensor([0.1, 0.2, 0.4, 1.0]).view(1, 1, 2, 2)
+        mask, _ = training.activation_mask(OneMap(7 * feature), torch.zeros(1, 3, 2, 2))
+        torch.testing.assert_close(mask[0, 0], torch.tensor([[0.25, 0.5], [1, 1]]))
+
+    def test_it_is_brought_to_the_pictures_size_bilinearly(self):
+        feature = torch.tensor([0.0, 0.4, 0.0, 0.4]).view(1, 1, 2, 2)
+        mask, logits = training.activation_mask(OneMap(feature), self.pictures)
+        steps = torch.tensor([0, 0, 1, 3, 5, 7, 8, 8]) / 8 / 0.4
+        torch.testing.assert_close(mask, steps.clamp(max=1).expand(1, 1, 8, 8))
+        assert logits.shape == (1, 2)
+
+    def test_without_evidence_for_the_predicted_class_there_is_no_foreground(self):
+        assert training.activation_mask(OneMap(-torch.ones(1, 1, 2, 2)), self.pictures)[0].abs().max() == 0
+
+
 class TestTrainRow:
     def test_a_finished_run_leaves_what_the_contract_lists(self, cartoons, tmp_path):
         folder, lines = train(tiny(), cartoons, tmp_path)
@@ -114,6 +148,15 @@ class TestTrainRow:
         learnt = sum(value.numel() for name, value in stored.items()
                      if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "steps")))
         assert runs.read_json(folder / "config.json")["parameters"] == learnt
+
+    def test_the_warm_up_leaves_its_activation_maps_with_their_numbers(self, cartoons, tmp_path):
+        train(tiny(), cartoons, tmp_path)
+        folder = tmp_path / "classifier" / "seed0"
+        masks, metrics = np.load(folder / "masks.npy"), runs.read_json(folder / "metrics.json")
+        assert masks.shape == (12, 32, 32) and masks.dtype == np.uint8 and masks.max() > 0
+        expected = evaluate(masks, cartoons.split("val"), cartoons.classes)
+        assert {name: metrics[name] for name in expected} == expected and 0 <= metrics["accuracy"] <= 1
+        assert (folder / "history.csv").read_text().startswith("epoch,loss,accuracy,val_accuracy\n")
 
     def test_a_second_call_does_nothing(self, cartoons, tmp_path):
         folder, _ = train(tiny(), cartoons, tmp_path)

@@ -2,24 +2,19 @@
 
 Section 4.3 reports "mean intersection of union for each image-level class label": here the IoU of the foreground of
 one picture, then the mean over the pictures of a class.  A pixel is foreground where ``1 - phi >= 0.5``; void
-pixels of the truth (255) count neither for nor against.  The contour has a measure of its own, boundary IoU [1]_:
-the IoU of the two inner rims, 2 % of the diagonal wide.  Void lies on the contour, so leaving it out would leave
-out the contour: each void pixel takes the nearest labelled value first, and the true contour runs through the
-middle of the void ring.
-
-References
-----------
-.. [1] Cheng, Girshick, Dollar, Berg, Kirillov: Boundary IoU, CVPR 2021.
+pixels of the truth (255) count neither for nor against.  The contour has measures of its own, see
+`bipartition.contours`; they fill the void first.
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
-__all__ = ["CUT", "VOID", "Interval", "boundary_iou", "evaluate", "fill_void", "foreground_overlap", "interval",
-           "object_truth", "paired_difference", "rim", "rim_width"]
+from bipartition.contours import boundary_f, boundary_iou, fill_void
+
+__all__ = ["CUT", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap", "interval", "object_truth",
+           "paired_difference"]
 
 CUT = 128
 """Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""
@@ -27,10 +22,13 @@ VOID = 255
 """Code of undecided pixels in a truth mask."""
 GREY = (26, 229)
 """Stored values in ``0.1 < phi < 0.9``: neither foreground nor background by any clear margin."""
-RIM_SHARE = 0.02
+LEVELS = 256
+"""Of a stored mask."""
 RESAMPLES = 2000
 COVERAGE = 0.95
 _CHUNK_PIXELS = 2**22
+_NUMBERS = ("iou", "intersection", "union", "boundary_iou", "area", "grey", "boundary_f", "average_precision", "own_iou",
+            "other_way_iou")
 
 
 class Interval(NamedTuple):
@@ -63,6 +61,11 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
         What needs a truth is None where there is none.  ``n`` counts the pictures behind ``iou``: a picture without
         any object pixel at this size is left out.
 
+        Of one picture: ``iou`` from the pixels in ``intersection`` and ``union``; ``boundary_iou`` and ``boundary_f``
+        of its contour; ``average_precision`` of the mask before any cut; ``own_iou``, the IoU where only the picture's
+        own class is the object, whatever `truth` says; ``other_way_iou``, that of the mask turned round, which is for
+        oracles: to choose between the two takes the truth.
+
     Raises
     ------
     ValueError
@@ -76,24 +79,17 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
     if split.masks is not None and split.masks.shape != foreground_masks.shape:
         raise ValueError(f"masks have shape {foreground_masks.shape}, the truth {split.masks.shape}")
 
-    names = ("iou", "intersection", "union", "boundary_iou", "area", "grey")
-    numbers = {name: np.full(count, np.nan) for name in names}
+    numbers = {name: np.full(count, np.nan) for name in _NUMBERS}
     step = max(1, _CHUNK_PIXELS // max(1, foreground_masks[0].size)) if count else 1
     for start in range(0, count, step):
         part = slice(start, start + step)
         masks = np.asarray(foreground_masks[part])
         numbers["area"][part] = masks.mean(axis=(1, 2)) / 255
         numbers["grey"][part] = ((masks >= GREY[0]) & (masks <= GREY[1])).mean(axis=(1, 2))
-        if split.masks is None:
-            continue
-        is_object, is_void = object_truth(split.masks[part], split.truth_codes[part], truth=truth)
-        is_foreground = masks >= CUT
-        overlap, union = foreground_overlap(is_foreground, is_object, is_void)
-        scored = is_object.any(axis=(1, 2))
-        numbers["intersection"][part], numbers["union"][part] = overlap, union
-        numbers["iou"][part] = np.where(scored, overlap / np.maximum(union, 1), np.nan)
-        rims = boundary_iou(is_foreground, fill_void(is_object, is_void))
-        numbers["boundary_iou"][part] = np.where(scored, rims, np.nan)
+        if split.masks is not None:
+            found = _against_truth(masks, np.asarray(split.masks[part]), np.asarray(split.truth_codes)[part], truth)
+            for name, values in found.items():
+                numbers[name][part] = values
     return _summary(numbers, split, classes)
 
 
@@ -121,48 +117,28 @@ def foreground_overlap(foreground: np.ndarray, objects: np.ndarray, void: np.nda
     return overlap, union
 
 
-def boundary_iou(foreground: np.ndarray, objects: np.ndarray, width: int | None = None) -> np.ndarray:
-    """IoU of the inner rims of two boolean stacks (N, S, S); NaN where both are empty.
+def average_precision(foreground_masks: np.ndarray, objects: np.ndarray, void: np.ndarray) -> np.ndarray:
+    """Area under precision and recall over all cuts of a mask; NaN without object pixels.
+
+    The sum of precision times gain in recall, from the highest value down: pixels of one value enter together and nothing
+    is interpolated, as scikit-learn does it.  A stored mask has 256 values, so two histograms say all.  A mask without
+    any order, all of one value, scores the object's share of the picture.
 
     Parameters
     ----------
-    foreground, objects : ndarray of bool, shape (N, S, S)
-        `objects` with its void already filled, see `fill_void`.
-    width : int, optional
-        Of the rim in pixels; by default 2 % of the diagonal, at least 1.
+    foreground_masks : ndarray of uint8, shape (N, S, S)
+    objects, void : ndarray of bool, shape (N, S, S)
+        Void pixels are left out.
+
+    Returns
+    -------
+    ndarray, shape (N,), in [0, 1]
     """
-    width = rim_width(foreground.shape[1:]) if width is None else width
-    ours, theirs = rim(foreground, width), rim(objects, width)
-    union = (ours | theirs).sum(axis=(1, 2))
-    return np.where(union > 0, (ours & theirs).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan)
-
-
-def rim(masks: np.ndarray, width: int) -> np.ndarray:
-    """Pixels of a mask within `width` steps (8-neighbours) of its outside; beyond the picture is outside."""
-    size = 2 * width + 1
-    eroded = masks.astype(np.uint8)
-    for axis in (1, 2):
-        eroded = ndimage.minimum_filter1d(eroded, size, axis=axis, mode="constant", cval=0)
-    return masks & (eroded == 0)
-
-
-def rim_width(shape: Sequence[int]) -> int:
-    """Two per cent of the diagonal in whole pixels, at least one: 2 at 64 x 64, 6 at 224 x 224."""
-    return max(1, round(RIM_SHARE * float(np.hypot(*shape))))
-
-
-def fill_void(objects: np.ndarray, void: np.ndarray) -> np.ndarray:
-    """Give every void pixel the value of the nearest labelled pixel: object or not.
-
-    A picture that is all void stays without object.
-    """
-    filled = objects.copy()
-    for index in np.flatnonzero(void.any(axis=(1, 2))):
-        if void[index].all():
-            continue
-        rows, columns = ndimage.distance_transform_edt(void[index], return_distances=False, return_indices=True)
-        filled[index] = objects[index][rows, columns]
-    return filled
+    of_object = _histograms(foreground_masks, objects & ~void)[:, ::-1]
+    of_both = _histograms(foreground_masks, ~void)[:, ::-1]
+    precision = of_object.cumsum(axis=1) / np.maximum(of_both.cumsum(axis=1), 1)
+    total = of_object.sum(axis=1)
+    return np.where(total > 0, (precision * of_object).sum(axis=1) / np.maximum(total, 1), np.nan)
 
 
 def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
@@ -231,6 +207,37 @@ def paired_difference(first: Any, second: Any, groups: Sequence | None = None, *
     if first.shape != second.shape:
         raise ValueError(f"not the same seeds and pictures: shapes {first.shape} and {second.shape}")
     return interval(first - second, groups, **options)
+
+
+def _against_truth(masks: np.ndarray, truth_masks: np.ndarray, codes: np.ndarray, truth: str) -> dict[str, np.ndarray]:
+    """All that `evaluate` says of each picture with the help of its truth, NaN where there is no object to find."""
+    is_object, is_void = object_truth(truth_masks, codes, truth=truth)
+    is_foreground, filled = masks >= CUT, fill_void(is_object, is_void)
+    overlap, union = foreground_overlap(is_foreground, is_object, is_void)
+    scored = is_object.any(axis=(1, 2))
+    own = object_truth(truth_masks, codes, truth="own")[0]
+    return {
+        "intersection": overlap,
+        "union": union,
+        "iou": _iou(is_foreground, is_object, is_void),
+        "own_iou": _iou(is_foreground, own, is_void),
+        "other_way_iou": _iou(~is_foreground, is_object, is_void),
+        "average_precision": average_precision(masks, is_object, is_void),
+        "boundary_iou": np.where(scored, boundary_iou(is_foreground, filled), np.nan),
+        "boundary_f": np.where(scored, boundary_f(is_foreground, filled), np.nan),
+    }
+
+
+def _iou(foreground: np.ndarray, objects: np.ndarray, void: np.ndarray) -> np.ndarray:
+    overlap, union = foreground_overlap(foreground, objects, void)
+    return np.where(objects.any(axis=(1, 2)), overlap / np.maximum(union, 1), np.nan)
+
+
+def _histograms(masks: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """How often each of the 256 values occurs among the `counted` pixels of each picture: integers (N, 256)."""
+    pictures = np.nonzero(counted)[0]
+    places = pictures * LEVELS + masks[counted]
+    return np.bincount(places, minlength=len(masks) * LEVELS).reshape(len(masks), LEVELS)
 
 
 def _summary(numbers: dict[str, np.ndarray], split: Any, classes: Sequence[str]) -> dict[str, Any]:

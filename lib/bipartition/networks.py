@@ -99,6 +99,34 @@ class Classifier(nn.Module):
             features.append(x)
         return body.fc(body.avgpool(x).flatten(1)), tuple(features)
 
+    def activation_map(self, feature: Tensor, classes: Tensor) -> Tensor:
+        """Class activation map (CAM) [1]_: where in a picture the evidence for a class lies.
+
+        ``relu(sum_k w_ck A_k)`` with the last feature map A and the weights w of the last layer.  Between the two there is
+        only a mean over pixels, and then the gradient of the score with respect to ``A_k`` is ``w_ck`` over the number
+        of pixels everywhere: Grad-CAM [2]_ is the same map up to that factor.
+
+        Parameters
+        ----------
+        feature : Tensor, shape (N, 512, h, w)
+            The last of the feature maps.
+        classes : Tensor of int, shape (N,)
+            One class for each picture.
+
+        Returns
+        -------
+        Tensor, shape (N, 1, h, w), 0 or more
+            In float32 or better also under autocast; the bias, which says nothing of places, is left out.
+
+        References
+        ----------
+        .. [1] Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning deep features for discriminative localization, CVPR 2016.
+        .. [2] Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM, ICCV 2017.
+        """
+        feature = feature if feature.dtype == torch.float64 else feature.float()
+        weights = self.body.fc.weight[classes][:, :, None, None]
+        return F.relu((weights * feature).sum(dim=1, keepdim=True))
+
 
 class Decoder(nn.Module):
     """From the classifier's feature maps to a mask or a matrix, section 4.1; eq. (17).

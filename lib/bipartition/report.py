@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import runs
+from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
-from bipartition.rows import CLASSES, ROWS
+from bipartition.rows import CLASSES, OTHER_TITLES, ROWS
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -54,7 +55,7 @@ def write_provenance(profile: Profile) -> None:
 
 
 def write_report(profile: Profile) -> None:
-    """``report.html``: table, figures, readings, runs and provenance; what is missing is said in its place."""
+    """``report.html``: tables, figures, readings, runs and provenance; what is missing is said in its place."""
     folder = _folder(profile)
     about = runs.read_json(folder / "provenance.json")
     parts = [
@@ -71,6 +72,8 @@ def write_report(profile: Profile) -> None:
         f"{html.escape(', '.join(about.get('device', [])) or 'nothing yet')}.</p>",
         "<h2>Table 1</h2>",
         _table1(folder),
+        "<h2>Other measures of the same masks</h2>",
+        _measures(folder),
         *(_figure(folder, name) for name in FIGURES),
         "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default "
         "by a row or the profile.</p>",
@@ -102,10 +105,8 @@ def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
 
 def _table1(folder: Path) -> str:
     """From ``table1.csv``: classes across, rows down, each cell measured, interval and paper."""
-    try:
-        with open(folder / "table1.csv", newline="", encoding="utf-8") as stream:
-            lines = list(csv.DictReader(stream))
-    except FileNotFoundError:
+    lines = _csv_lines(folder / "table1.csv")
+    if lines is None:
         return "<p>Not made yet: <code>make table</code>.</p>"
     names = [name for name in (*CLASSES, "mean") if any(line["class"] == name for line in lines)]
     counts = {line["class"]: line["n"] for line in lines}
@@ -123,6 +124,24 @@ def _table1(folder: Path) -> str:
     )
 
 
+def _measures(folder: Path) -> str:
+    """From ``measures.csv``: measures across, rows down."""
+    lines = _csv_lines(folder / "measures.csv")
+    if not lines:
+        return "<p>Not made yet: <code>make table</code>.</p>"
+    body = [[_title(line["row"]), line["seeds"], *(cell(line, key) for key in HEADS)] for line in lines]
+    note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
+    return _html_table(["row", "seeds", *HEADS.values()], body) + note
+
+
+def _csv_lines(path: Path) -> list[dict[str, str]] | None:
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        return None
+
+
 def _cell(line: dict[str, str]) -> str:
     measured = f"<b>{float(line['iou']):.2f}</b>" if line["iou"] else "–"
     span = f"<br><small>[{float(line['ci_low']):.2f}, {float(line['ci_high']):.2f}]</small>" if line["iou"] else ""
@@ -131,7 +150,7 @@ def _cell(line: dict[str, str]) -> str:
 
 
 def _title(row: str) -> str:
-    return html.escape(ROWS[row].title if row in ROWS else row.replace("_", " ").capitalize())
+    return html.escape(ROWS[row].title if row in ROWS else OTHER_TITLES.get(row) or row.replace("_", " ").capitalize())
 
 
 def _figure(folder: Path, name: str) -> str:

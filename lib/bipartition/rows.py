@@ -5,13 +5,25 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["CLASSES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
+__all__ = ["CAM", "CEILING", "CLASSES", "OTHER_TITLES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
 
 CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
 """The columns of Table 1."""
 
 WARM_UP = "classifier"
 """The shared start of every row that needs a classifier; a run of its own, shown in no figure."""
+
+CAM = "cam"
+"""The line of the tables for the warm-up's own class activation map: what its classifier can do without any decoder."""
+
+CEILING = "mask_ceiling"
+"""The line for the truth itself, after it went through the grid that the decoder computes on."""
+
+OTHER_TITLES = MappingProxyType({
+    CAM: "CAM of the warmed-up classifier",
+    CEILING: "Ceiling of the decoder's grid (peeks at the truth)",
+})
+"""Titles of the lines of the tables that are neither rows nor baselines."""
 
 
 @dataclass(frozen=True, kw_only=True)

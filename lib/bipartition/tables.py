@@ -16,10 +16,10 @@ from pandas.io.formats.style import Styler
 from bipartition import runs
 from bipartition.baselines import BASELINES
 from bipartition.evaluation import Interval, evaluate, interval, object_truth, paired_difference
-from bipartition.rows import CLASSES, ROWS, WARM_UP, Row
+from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
 
-__all__ = ["COLUMNS", "MEAN", "difference", "explanation", "finished_runs", "markdown", "styled", "table1",
-           "write_table1"]
+__all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
+           "scored_classes", "seeds_shown", "styled", "table1", "two", "write_table1"]
 
 MEAN = "mean"
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
@@ -43,13 +43,47 @@ def table1(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = 
     baselines : sequence of str
         Names of `bipartition.baselines.BASELINES` to add, computed here.
     made_by : callable, optional
-        ``(row, seed) -> dict``; runs made by anything else are out of date and do not count.
+        ``(row, seed) -> dict``, asked for the warm-up too; runs made by anything else are out of date and do not count.
 
     Returns
     -------
     pandas.DataFrame
-        With exactly `COLUMNS`.  ``n`` is the number of validation pictures with an object; ``paper_iou`` of a mean
-        is the paper's mean over the same classes as the measured one.
+        With exactly `COLUMNS`, in the order of `line_metrics`.  ``n`` is the number of validation pictures with an
+        object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
+
+    Raises
+    ------
+    ValueError
+        If the data set has no truth.
+    """
+    groups = scored_classes(dataset, prepared)
+    lines = []
+    for name, metrics in line_metrics(profile, dataset, prepared, rows, baselines=baselines, made_by=made_by).items():
+        seeds = 0 if name in BASELINES else len(metrics)
+        lines += _lines(dataset, name, metrics, seeds, groups, rows[name].paper if name in rows else {})
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def line_metrics(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
+                 baselines: Sequence[str] = tuple(BASELINES), made_by: MadeBy | None = None) -> dict[str, list[dict[str, Any]]]:
+    """What `evaluate` said, by the names of the lines of a table; parameters as for `table1`.
+
+    First the rows, with one entry for each finished seed or none; then `bipartition.rows.CAM`, if a warm-up run has left
+    masks; then the baselines, with one entry.
+    """
+    found = {}
+    for name in (*rows, WARM_UP):
+        found[name] = list(finished_runs(profile, dataset, name, prepared, made_by=made_by).values())
+    if maps := found.pop(WARM_UP):
+        found[CAM] = maps
+    split = prepared.split("val")
+    for name in baselines:
+        found[name] = [evaluate(BASELINES[name][1](split.images), split, prepared.classes)]
+    return found
+
+
+def scored_classes(dataset: str, prepared: Any) -> np.ndarray:
+    """Class of each validation picture, shape (N,); "" where it has no object pixel at this size.
 
     Raises
     ------
@@ -58,18 +92,10 @@ def table1(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = 
     """
     split = prepared.split("val")
     if split.masks is None:
-        raise ValueError(f"{dataset} has no truth masks, and Table 1 is nothing else; choose a data set with truth")
+        raise ValueError(f"{dataset} has no truth masks, and the tables are nothing else; choose a data set with truth")
     groups = np.array([prepared.classes[label] for label in split.labels], dtype=object)
     groups[~object_truth(split.masks, split.truth_codes)[0].any(axis=(1, 2))] = ""
-    lines = []
-    for name, row in rows.items():
-        if name != WARM_UP:
-            found = finished_runs(profile, dataset, name, prepared, made_by=made_by)
-            lines += _lines(dataset, name, list(found.values()), len(found), groups, row.paper)
-    for name in baselines:
-        metrics = evaluate(BASELINES[name][1](split.images), split, prepared.classes)
-        lines += _lines(dataset, name, [metrics], 0, groups, {})
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    return groups
 
 
 def finished_runs(profile: str, dataset: str, row: str, prepared: Any, *,
@@ -96,15 +122,17 @@ def difference(profile: str, dataset: str, prepared: Any, first: str, second: st
                made_by: MadeBy | None = None) -> Interval:
     """By how much row `first` beats row `second`: mean over Table 1's classes, same pictures, the seeds that both have.
 
-    `key` is a number of ``per_image``, as ``"iou"`` or ``"boundary_iou"``.  All NaN without a common seed.
+    `key` is a number of ``per_image``, as ``"iou"`` or ``"boundary_iou"``.  All NaN without a common seed that has it.
     """
-    one, other = (finished_runs(profile, dataset, row, prepared, made_by=made_by) for row in (first, second))
-    seeds = [seed for seed in one if seed in other]
+    one, other = ({seed: column(metrics, key) for seed, metrics in
+                   finished_runs(profile, dataset, row, prepared, made_by=made_by).items()} for row in (first, second))
+    seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
     if not seeds:
         return Interval(np.nan, np.nan, np.nan)
-    groups = np.array([line["class"] for line in one[seeds[0]]["per_image"]])
+    split = prepared.split("val")
+    groups = np.array([prepared.classes[label] for label in split.labels])
     mine = np.isin(groups, CLASSES)
-    values = (np.stack([_column(by_seed[seed], key)[mine] for seed in seeds]) for by_seed in (one, other))
+    values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
     return paired_difference(*values, groups[mine])
 
 
@@ -164,6 +192,26 @@ def explanation(table: pd.DataFrame) -> str:
         f"classes.{whose}")
 
 
+def column(metrics: dict[str, Any], key: str) -> np.ndarray:
+    """A number of ``per_image``, shape (N,); NaN where it is not known, or not measured when the run was finished."""
+    return np.array([line.get(key) for line in metrics["per_image"]], dtype=float)
+
+
+def line_title(name: str, rows: Mapping[str, Row] = ROWS) -> str:
+    """What a line of a table is called on a page."""
+    return rows[name].title if name in rows else OTHER_TITLES.get(name) or BASELINES[name][0]
+
+
+def seeds_shown(name: str, seeds: int, rows: Mapping[str, Row] = ROWS) -> str:
+    """How a page says how many runs are behind a line; a dash for what needs no training."""
+    return str(seeds) if seeds else "none yet" if name in rows else "–"
+
+
+def two(number: float) -> str:
+    """Two decimals, a half rounded up as people do."""
+    return f"{number + 1e-9:.2f}"
+
+
 def _lines(dataset: str, name: str, metrics: list[dict[str, Any]], seeds: int, groups: np.ndarray,
            paper: Mapping[str, float]) -> list[dict[str, Any]]:
     """One line for each class and the mean, from all seeds; `groups` is the class of each picture, "" if not scored."""
@@ -171,7 +219,7 @@ def _lines(dataset: str, name: str, metrics: list[dict[str, Any]], seeds: int, g
     values = {}
     if metrics:
         keys = ("iou", "boundary_iou", "intersection", "union")
-        values = {key: np.stack([_column(one, key) for one in metrics]) for key in keys}
+        values = {key: np.stack([column(one, key) for one in metrics]) for key in keys}
     lines = []
     for label in (*CLASSES, MEAN):
         names = [label] if label in CLASSES else present
@@ -190,27 +238,16 @@ def _lines(dataset: str, name: str, metrics: list[dict[str, Any]], seeds: int, g
     return lines
 
 
-def _column(metrics: dict, key: str) -> np.ndarray:
-    return np.array([line[key] for line in metrics["per_image"]], dtype=float)
-
-
 def _wide(table: pd.DataFrame, rows: Mapping[str, Row], *, measured: str, paper: str, span: str) -> pd.DataFrame:
     """Text cells by three patterns: row titles down, seeds and classes with their n across."""
     counts = table.groupby("class")["n"].max()
     cells: dict[str, dict[str, str]] = {}
     for line in table.to_dict("records"):
         name = line["row"]
-        title = rows[name].title if name in rows else BASELINES[name][0]
         known = not np.isnan(line["iou"])
-        text = measured.format(_two(line["iou"])) if known else "–"
-        text += "" if np.isnan(line["paper_iou"]) else paper.format(_two(line["paper_iou"]))
-        text += span.format(_two(line["ci_low"]), _two(line["ci_high"])) if known else ""
-        trained = "–" if name not in rows else str(line["seeds"]) if line["seeds"] else "none yet"
-        column = f"{line['class'].capitalize()}\nn = {counts[line['class']]}"
-        cells.setdefault(title, {"seeds": trained})[column] = text
+        text = measured.format(two(line["iou"])) if known else "–"
+        text += "" if np.isnan(line["paper_iou"]) else paper.format(two(line["paper_iou"]))
+        text += span.format(two(line["ci_low"]), two(line["ci_high"])) if known else ""
+        head = f"{line['class'].capitalize()}\nn = {counts[line['class']]}"
+        cells.setdefault(line_title(name, rows), {"seeds": seeds_shown(name, line["seeds"], rows)})[head] = text
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("row")
-
-
-def _two(number: float) -> str:
-    """Two decimals, a half rounded up as people do."""
-    return f"{number + 1e-9:.2f}"

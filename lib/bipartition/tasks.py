@@ -13,7 +13,7 @@ from typing import Any
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS
+from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["STEPS", "Request", "Task", "forget", "is_up_to_date", "plan", "remember"]
 
@@ -76,8 +76,8 @@ def plan(request: Request) -> list[Task]:
         tasks += [_drawing(request, name, [f"figures/{name}.png", f"figures/{name}.pdf"], ["figures.py"])
                   for name in DRAWINGS if name != "table1" and _can_be_drawn(request, name)]
     if "table" in request.steps and _can_be_drawn(request, "table1"):
-        code = ["tables.py", "evaluation.py", "baselines.py"]
-        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md"], code))
+        code = ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py"]
+        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md", "measures.csv", "measures.md"], code))
     if "report" in request.steps:
         tasks += [_provenance(request), _report(request)]
     return tasks
@@ -138,9 +138,10 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
 def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -> Task:
     dataset = request.profile.sets[DRAWINGS[name]]
+    rows = (*ROWS, WARM_UP) if name == "table1" else ROWS
 
     def inputs() -> dict[str, Any]:
-        return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
+        return {"runs": _finished(request, dataset, rows), "prepared": _checksum(request.profile, dataset),
                 "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook(name))}
 
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
@@ -188,8 +189,9 @@ def _report(request: Request) -> Task:
         from bipartition.report import write_report
         write_report(request.profile)
 
-    parts = ["provenance.json", "table1.csv", "table1.md", *(f"figures/{name}.png" for name in DRAWINGS)]
-    files = [*(request.folder / part for part in parts), Path(__file__).parent / "report.py"]
+    parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", *(f"figures/{name}.png" for name in DRAWINGS)]
+    code = ["report.py", "measures.py"]
+    files = [*(request.folder / part for part in parts), *(Path(__file__).parent / part for part in code)]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {path.name: _digest(path) for path in files})
 
@@ -235,11 +237,11 @@ def _weights_file(configuration: Configuration) -> list | None:
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def _finished(request: Request, dataset: str) -> dict[str, str]:
-    """Every finished run of a data set, with digests of its numbers and of what made it."""
+def _finished(request: Request, dataset: str, rows: Iterable[str] = ROWS) -> dict[str, str]:
+    """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
     root = request.folder / "runs" / dataset
     return {str(path.parent.relative_to(root)): _digest(path) + _digest(path.parent / "config.json")
-            for row in ROWS for path in sorted(root.glob(f"{row}/seed*/metrics.json"))}
+            for row in rows for path in sorted(root.glob(f"{row}/seed*/metrics.json"))}
 
 
 def _digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import is_initialized
 from safetensors.torch import load_file, save_file
@@ -30,8 +31,11 @@ from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["accelerator_for_this_machine", "generator", "predict", "train_row", "unit_range", "warm_up_configuration"]
+__all__ = ["CAM_CUT", "accelerator_for_this_machine", "activation_mask", "generator", "predict", "train_row", "unit_range",
+           "warm_up_configuration"]
 
+CAM_CUT = 0.2
+"""Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -151,7 +155,7 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
     Returns
     -------
     foreground_masks : array of uint8, shape (N, S, S)
-        ``round(255 (1 - phi))``; all 0 where the row makes no mask.
+        ``round(255 (1 - phi))``; of a bare classifier, which makes no mask, its `activation_mask`.
     logits : array of float32, shape (N, K), or None
     """
     learner.network.eval()
@@ -163,11 +167,37 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
                 partition = learner.network.segment(pictures)
                 mask, logits = 1 - partition.background_mask, partition.image_logits
             else:
-                mask, logits = torch.zeros_like(pictures[:, :1]), learner.network(pictures)[0]
+                mask, logits = activation_mask(learner.network, pictures)
         masks.append((mask[:, 0] * 255).round().to(torch.uint8).cpu().numpy())
         if logits is not None:
             scores.append(logits.float().cpu().numpy())
     return np.concatenate(masks), np.concatenate(scores) if scores else None
+
+
+def activation_mask(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a bare classifier sees the class that it predicts: its class activation map as a foreground mask.
+
+    The map is divided by its maximum in the picture and brought to the picture's size, and `CAM_CUT` of the maximum
+    becomes one half, where every mask is cut.  From twice that on the mask is 1.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        In evaluation mode.
+    pictures : Tensor, shape (N, 3, H, W), in [0, 1]
+
+    Returns
+    -------
+    mask : Tensor, shape (N, 1, H, W), in [0, 1]
+        0 everywhere if nothing in the picture speaks for the class.
+    logits : Tensor, shape (N, K)
+    """
+    logits, features = classifier(pictures)
+    evidence = classifier.activation_map(features[-1], logits.argmax(dim=1))
+    peak = evidence.amax(dim=(2, 3), keepdim=True)
+    evidence = evidence / torch.where(peak > 0, peak, 1)
+    evidence = F.interpolate(evidence, size=pictures.shape[2:], mode="bilinear", align_corners=False)
+    return (evidence / (2 * CAM_CUT)).clamp(max=1), logits
 
 
 def accelerator_for_this_machine() -> Accelerator:
@@ -231,11 +261,9 @@ def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: 
 def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, accelerator: Accelerator,
             minutes: float) -> None:
     masks, logits = predict(learner, val.images, accelerator)
-    metrics: dict[str, Any] = {
-        "accuracy": None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())}
-    if hasattr(learner.network, "segment"):
-        metrics |= evaluate(masks, val, prepared.classes)
-        runs.write_array(folder / "masks.npy", masks)
+    accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
+    metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
+    runs.write_array(folder / "masks.npy", masks)
     with runs.place(folder / "model.safetensors") as path:
         save_file({name: value.contiguous() for name, value in learner.network.state_dict().items()
                    if not _is_older(name)}, path)
