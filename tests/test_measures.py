@@ -103,7 +103,7 @@ class TestMeasures:
         assert tuple(lines[0]) == COLUMNS and [line["row"] for line in lines] == table["row"].tolist()
         assert all(len(lines[0][key].partition(".")[2]) <= 4 for key in HEADS)
         text = (tmp_path / "measures.md").read_text(encoding="utf-8")
-        assert text == markdown(table) and "| Ceiling of the decoder's grid (peeks at the truth) | – |" in text
+        assert text == markdown(table) and "| The truth on the decoder's grid (peeks at the truth) | – |" in text
         words = explanation("voc2012", 8).lower()
         assert all(head.split(",")[0].lower() in words for head in HEADS.values()) and words.count("peeks at the truth") == 1
 

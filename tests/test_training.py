@@ -110,16 +110,17 @@ class OneMap(Classifier):
 class TestActivationMask:
     pictures = torch.zeros(1, 3, 8, 8)
 
-    def test_a_fifth_of_the_maximum_is_one_half_and_twice_that_is_one(self):
+    def test_a_fifth_of_the_maximum_is_one_half_and_the_maximum_is_one(self):
         feature = torch.tensor([0.1, 0.2, 0.4, 1.0]).view(1, 1, 2, 2)
         mask, _ = training.activation_mask(OneMap(7 * feature), torch.zeros(1, 3, 2, 2))
-        torch.testing.assert_close(mask[0, 0], torch.tensor([[0.25, 0.5], [1, 1]]))
+        torch.testing.assert_close(mask[0, 0], torch.tensor([[0.25, 0.5], [0.625, 1]]))
 
     def test_it_is_brought_to_the_pictures_size_bilinearly(self):
         feature = torch.tensor([0.0, 0.4, 0.0, 0.4]).view(1, 1, 2, 2)
         mask, logits = training.activation_mask(OneMap(feature), self.pictures)
-        steps = torch.tensor([0, 0, 1, 3, 5, 7, 8, 8]) / 8 / 0.4
-        torch.testing.assert_close(mask, steps.clamp(max=1).expand(1, 1, 8, 8))
+        evidence = torch.tensor([0, 0, 1, 3, 5, 7, 8, 8]) / 8
+        steps = torch.where(evidence < 0.2, evidence / 0.4, 0.5 + (evidence - 0.2) / 1.6)
+        torch.testing.assert_close(mask, steps.expand(1, 1, 8, 8))
         assert logits.shape == (1, 2)
 
     def test_without_evidence_for_the_predicted_class_there_is_no_foreground(self):

@@ -21,7 +21,7 @@ CEILING = "mask_ceiling"
 
 OTHER_TITLES = MappingProxyType({
     CAM: "CAM of the warmed-up classifier",
-    CEILING: "Ceiling of the decoder's grid (peeks at the truth)",
+    CEILING: "The truth on the decoder's grid (peeks at the truth)",
 })
 """Titles of the lines of the tables that are neither rows nor baselines."""
 

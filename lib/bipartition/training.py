@@ -177,8 +177,8 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
 def activation_mask(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """Where a bare classifier sees the class that it predicts: its class activation map as a foreground mask.
 
-    The map is divided by its maximum in the picture and brought to the picture's size, and `CAM_CUT` of the maximum
-    becomes one half, where every mask is cut.  From twice that on the mask is 1.
+    The map is divided by its maximum in the picture and brought to the picture's size.  `CAM_CUT` of the maximum becomes
+    one half, where every mask is cut; below and above it the mask rises in a straight line, so that the order stays.
 
     Parameters
     ----------
@@ -197,7 +197,8 @@ def activation_mask(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, T
     peak = evidence.amax(dim=(2, 3), keepdim=True)
     evidence = evidence / torch.where(peak > 0, peak, 1)
     evidence = F.interpolate(evidence, size=pictures.shape[2:], mode="bilinear", align_corners=False)
-    return (evidence / (2 * CAM_CUT)).clamp(max=1), logits
+    above = 0.5 + 0.5 * (evidence - CAM_CUT) / (1 - CAM_CUT)
+    return torch.where(evidence < CAM_CUT, 0.5 * evidence / CAM_CUT, above), logits
 
 
 def accelerator_for_this_machine() -> Accelerator:
