@@ -277,7 +277,7 @@ def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(row, tmp
                                  "checksum": "discs", "folder": tmp_path})
     configuration = tiny(row=row, warmup_epochs=3, warmup_rate=1e-3, warmup_cuts=0.5, epochs=5, batch_size=16,
                          warmup_batch_size=16, judge="snapshot",
-                         batch_norm="frozen", initial_foreground=0.8, alpha=10.0, lambda1=0.2, lambda2=0.05, lambda3=0.1,
+                         batch_norm="frozen", initial_foreground=0.8, alpha=10.0, lambda1=0.3, lambda2=0.05, lambda3=0.1,
                          lambda4=0.1, classifier_rate=3e-4, decoder_rate=2e-3)
     folder, lines = train(configuration, prepared, tmp_path)
     metrics = runs.read_json(folder / "metrics.json")
