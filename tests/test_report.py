@@ -83,13 +83,14 @@ def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     for piece in (
         "<b>0.70</b>",
         "[0.60, 0.80]",
-        "| 0.86",
+        "paper 0.86",
+        "for orientation, not for comparison",
         "data:image/png;base64," + base64.b64encode(PNG).decode(),
         "A caption with &lt;angles&gt;.",
         "cpu &lt;1&gt;",
         "lambda1",
         "background_probability",
-        "Otsu",
+        "Otsu, smaller region",
     ):
         assert piece in filled
     assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))

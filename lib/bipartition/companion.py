@@ -62,7 +62,7 @@ def changed_here(configuration: Configuration) -> str:
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
         "autoencoder_poolings": "with {} poolings",
-        "epochs": "{} epochs",
+        "epochs": "epochs: {}",
         "weights": "first weights: {}",
     }
     said = [

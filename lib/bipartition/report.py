@@ -9,7 +9,8 @@ from typing import Any
 from bipartition import runs
 from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
-from bipartition.rows import CLASSES, OTHER_TITLES, ROWS
+from bipartition.rows import CLASSES, ROWS
+from bipartition.tables import line_title, seeds_shown
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -106,18 +107,18 @@ def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
 def _table1(folder: Path) -> str:
     """From ``table1.csv``: classes across, rows down, each cell measured, interval and paper."""
     lines = _csv_lines(folder / "table1.csv")
-    if lines is None:
+    if not lines:
         return "<p>Not made yet: <code>make table</code>.</p>"
     names = [name for name in (*CLASSES, "mean") if any(line["class"] == name for line in lines)]
     counts = {line["class"]: line["n"] for line in lines}
     cells: dict[str, dict[str, str]] = {}
     for line in lines:
         cells.setdefault(line["row"], {})[line["class"]] = _cell(line)
-    seeds = {line["row"]: line["seeds"] for line in lines}
+    seeds = {line["row"]: seeds_shown(line["row"], int(line["seeds"])) for line in lines}
     body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
     note = (
         '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
-        "[95 % interval], and the paper's value after the bar. Rows without seeds need no training.</p>"
+        f"[95 % interval], and the paper's value. Rows without seeds need no training.{_whose(lines)}</p>"
     )
     return (
         _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
@@ -129,7 +130,7 @@ def _measures(folder: Path) -> str:
     lines = _csv_lines(folder / "measures.csv")
     if not lines:
         return "<p>Not made yet: <code>make table</code>.</p>"
-    body = [[_title(line["row"]), line["seeds"], *(cell(line, key) for key in HEADS)] for line in lines]
+    body = [[_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(cell(line, key) for key in HEADS)] for line in lines]
     note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
     return _html_table(["row", "seeds", *HEADS.values()], body) + note
 
@@ -145,12 +146,18 @@ def _csv_lines(path: Path) -> list[dict[str, str]] | None:
 def _cell(line: dict[str, str]) -> str:
     measured = f"<b>{float(line['iou']):.2f}</b>" if line["iou"] else "–"
     span = f"<br><small>[{float(line['ci_low']):.2f}, {float(line['ci_high']):.2f}]</small>" if line["iou"] else ""
-    paper = f" <small>| {float(line['paper_iou']):.2f}</small>" if line["paper_iou"] else ""
+    paper = f"<br><small>paper {float(line['paper_iou']):.2f}</small>" if line["paper_iou"] else ""
     return measured + paper + span
 
 
+def _whose(lines: list[dict[str, str]]) -> str:
+    if lines[0]["dataset"] == "voc2012":
+        return ""
+    return " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison."
+
+
 def _title(row: str) -> str:
-    return html.escape(ROWS[row].title if row in ROWS else OTHER_TITLES.get(row) or row.replace("_", " ").capitalize())
+    return html.escape(line_title(row))
 
 
 def _figure(folder: Path, name: str) -> str:
