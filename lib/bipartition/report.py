@@ -130,7 +130,10 @@ def _measures(folder: Path) -> str:
     lines = _csv_lines(folder / "measures.csv")
     if not lines:
         return "<p>Not made yet: <code>make table</code>.</p>"
-    body = [[_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(cell(line, key) for key in HEADS)] for line in lines]
+    body = [
+        [_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(cell(line, key) for key in HEADS)]
+        for line in lines
+    ]
     note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
     return _html_table(["row", "seeds", *HEADS.values()], body) + note
 
