@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from bipartition.configuration import Configuration
 from bipartition.learners import build_learner, objective_parts, objective_weights, random_crops, random_cuts
-from bipartition.networks import Classifier
+from bipartition.networks import Classifier, Partition
 from bipartition.objectives import weighted_sum
 from bipartition.rows import ROWS, TABLE_ROWS, WARM_UP
 
@@ -186,6 +186,24 @@ class TestTheRows:
         assert TABLE_ROWS == ("casm", "classification_only", "chan_vese", "mumford_shah")
         means = [sum(ROWS[name].paper.values()) / 6 for name in TABLE_ROWS]
         assert means == pytest.approx([0.747, 0.452, 0.767, 0.775], abs=5e-4)
+
+
+class TestTheWeightOfTheArea:
+    def parts(self, reading):
+        learner = learner_of("chan_vese", area_weight=reading)
+        masks = torch.tensor([0.2, 0.4, 0.6, 0.8]).view(4, 1, 1, 1).expand(4, 1, 32, 32).clone().requires_grad_()
+        image = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        parts = objective_parts(image, Partition(masks), torch.zeros(4, dtype=torch.int64), learner.row, learner.configuration)
+        return masks, parts["area"]
+
+    def test_constant_is_the_area_as_printed(self):
+        torch.testing.assert_close(self.parts("constant")[1], torch.tensor([0.8, 0.6, 0.4, 0.2]))
+
+    def test_share_scales_it_by_the_mean_area_and_pushes_every_picture_alike(self):
+        masks, area = self.parts("share")
+        torch.testing.assert_close(area, torch.tensor([0.8, 0.6, 0.4, 0.2]) * 0.5)
+        gradient, = torch.autograd.grad(area.sum(), masks)
+        torch.testing.assert_close(gradient, torch.full_like(masks, -0.5 / 32**2))
 
 
 class TestRandomCrops:

@@ -178,6 +178,9 @@ def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Ro
         parts = segmentation_objective(image, phi, partition.matrices)
     else:
         parts = regularisation(phi) if configuration.regularised else {}
+    if configuration.area_weight == "share" and "area" in parts:
+        # A weight and no square: each picture is pushed alike, however large its own object is.
+        parts["area"] = parts["area"] * parts["area"].mean().detach()
     if partition.foreground_logits is not None:
         parts |= classification_objective(partition.foreground_logits, partition.background_logits, labels,
                                           configuration.background_probability)
