@@ -219,7 +219,7 @@ def _against_truth(masks: np.ndarray, truth_masks: np.ndarray, codes: np.ndarray
     return {
         "intersection": overlap,
         "union": union,
-        "iou": _iou(is_foreground, is_object, is_void),
+        "iou": np.where(scored, overlap / np.maximum(union, 1), np.nan),
         "own_iou": _iou(is_foreground, own, is_void),
         "other_way_iou": _iou(~is_foreground, is_object, is_void),
         "average_precision": average_precision(masks, is_object, is_void),

@@ -10,7 +10,7 @@ from bipartition import runs
 from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
 from bipartition.rows import CLASSES, ROWS
-from bipartition.tables import line_title, seeds_shown
+from bipartition.tables import line_title, seeds_shown, whose_values
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -118,7 +118,8 @@ def _table1(folder: Path) -> str:
     body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
     note = (
         '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
-        f"[95 % interval], and the paper's value. Rows without seeds need no training.{_whose(lines)}</p>"
+        "[95 % interval], and the paper's value. Rows without seeds need no training."
+        f"{whose_values(lines[0]['dataset'])}</p>"
     )
     return (
         _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
@@ -151,12 +152,6 @@ def _cell(line: dict[str, str]) -> str:
     span = f"<br><small>[{float(line['ci_low']):.2f}, {float(line['ci_high']):.2f}]</small>" if line["iou"] else ""
     paper = f"<br><small>paper {float(line['paper_iou']):.2f}</small>" if line["paper_iou"] else ""
     return measured + paper + span
-
-
-def _whose(lines: list[dict[str, str]]) -> str:
-    if lines[0]["dataset"] == "voc2012":
-        return ""
-    return " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison."
 
 
 def _title(row: str) -> str:

@@ -19,7 +19,8 @@ from bipartition.evaluation import Interval, evaluate, interval, object_truth, p
 from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
 
 __all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
-           "scored_classes", "seeds_shown", "styled", "table1", "two", "write_table1"]
+           "scored_classes", "seeds_shown", "styled", "table1", "two", "whose_values",
+           "write_table1"]
 
 MEAN = "mean"
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
@@ -182,14 +183,19 @@ def explanation(table: pd.DataFrame) -> str:
         span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         counts = f"{span} seed{'s' if seeds[-1] > 1 else ''} a row"
     drawn = "pictures and seeds" if seeds and seeds[-1] > 1 else "pictures"
-    whose = "" if dataset == "voc2012" else (
-        " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison.")
     return (
         f"Mean foreground IoU on {pictures} validation pictures of {dataset}, {counts}, with 95 % bootstrap intervals "
         f"over {drawn} and the paper's value beside. IoU of the foreground (1 − φ ≥ 0.5) is taken for each picture, "
         f"void pixels left out, and averaged over the pictures of a class; the last column is the mean over the "
         f"{len(present)} classes that have pictures ({', '.join(present) or 'none'}), the paper's over the same "
-        f"classes.{whose}")
+        f"classes.{whose_values(dataset)}")
+
+
+def whose_values(dataset: str) -> str:
+    """A sentence on whose photographs the paper's values belong to; empty where they are the data set's own."""
+    if dataset == "voc2012":
+        return ""
+    return " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison."
 
 
 def column(metrics: dict[str, Any], key: str) -> np.ndarray:

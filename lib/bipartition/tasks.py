@@ -190,7 +190,7 @@ def _report(request: Request) -> Task:
         write_report(request.profile)
 
     parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", *(f"figures/{name}.png" for name in DRAWINGS)]
-    code = ["report.py", "measures.py"]
+    code = ["report.py", "measures.py", "tables.py"]
     files = [*(request.folder / part for part in parts), *(Path(__file__).parent / part for part in code)]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {path.name: _digest(path) for path in files})
