@@ -6,6 +6,7 @@ import json
 import pytest
 
 from bipartition import runs, trials
+from bipartition.evaluation import interval
 from miniatures import Photo, write_voc
 
 
@@ -24,7 +25,8 @@ def test_a_trial_leaves_a_run_and_a_line_with_its_command(tiny_profile, lines, t
     line, = lines()
     assert line["row"] == "chan_vese" and json.loads(line["settings"]) == {"alpha": 3, "lambda1": 0.5}
     assert line["command"] == " ".join(["python -m bipartition.trials", *command])
-    assert 0 <= float(line["iou"]) <= 1 and int(line["n"]) > 0 and float(line["area"]) >= 0
+    assert 0 <= float(line["iou_low"]) <= float(line["iou"]) <= float(line["iou_high"]) <= 1
+    assert int(line["n"]) > 0 and float(line["area"]) >= 0
     configs = [runs.read_json(path)["configuration"] for path in (tmp_path / "results").rglob("chan_vese-*/seed1/config.json")]
     assert [(config["alpha"], config["lambda1"], config["seed"]) for config in configs] == [(3, 0.5, 1)]
 
@@ -48,6 +50,29 @@ def test_voc_is_judged_on_training_photographs_set_apart(places, tmp_path, monke
     index, = (tmp_path / "data").rglob("index.csv")
     with open(index, newline="", encoding="utf-8") as stream:
         assert {line["id"] for line in csv.DictReader(stream)} == set(names)
+
+
+def test_the_interval_is_of_the_pictures_of_table_1s_classes_whose_mean_is_given(tmp_path):
+    ious = {"dog": [0.2, 0.4, 0.6], "cat": [0.5, 0.7], "sheep": [0.0, 0.0]}
+    per_image = [{"id": f"{name}{i}", "class": name, "iou": iou} for name, found in ious.items() for i, iou in enumerate(found)]
+    classes = {name: {"n": len(found), "iou": sum(found) / len(found), "pooled_iou": 0.5, "boundary_iou": None}
+               for name, found in ious.items()}
+    runs.write_json(tmp_path / "metrics.json", {"accuracy": 0.8, "area": 0.3, "grey": 0.1, "classes": classes,
+                                                "per_image": per_image})
+    runs.write_json(tmp_path / "config.json", {"minutes": 1.0, "provenance": {"commit": "abc"}})
+    found = trials.summary(tmp_path)
+    assert found["iou"] == 0.5 and found["n"] == 5 and found["boundary_iou"] is None
+    assert (found["iou_low"], found["iou_high"]) == tuple(round(end, 4) for end in interval(
+        [0.2, 0.4, 0.6, 0.5, 0.7], ["dog"] * 3 + ["cat"] * 2)[1:])
+
+
+def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_profile, places, capsys):
+    path = places / "results" / "trials" / "tiny.csv"
+    runs.write_text(path, "dataset,row,seed,settings,accuracy,iou\n")
+    assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese"]) == 1
+    said = capsys.readouterr().err
+    assert str(path) in said and "move it away or rename it" in said
+    assert [one.name for one in (places / "results").rglob("*") if one.is_file()] == ["tiny.csv"]
 
 
 @pytest.mark.parametrize(("argument", "message"), [

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from bipartition import runs
@@ -23,9 +24,10 @@ from bipartition.rows import CLASSES, ROWS, WARM_UP
 
 __all__ = ["COLUMNS", "main", "summary", "trial"]
 
-COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "pooled_iou", "boundary_iou", "area", "grey", "n",
-           "minutes", "commit", "command")
-"""Of the table of trials.  ``iou`` and its like are means over the classes of Table 1 that occur."""
+COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "iou_low", "iou_high", "pooled_iou", "boundary_iou", "area",
+           "grey", "n", "minutes", "commit", "command")
+"""Of the table of trials.  ``iou`` and its like are means over the classes of Table 1 that occur; its interval is that of the
+pictures, and says nothing of another seed."""
 
 
 def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +61,21 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
 
 def summary(folder: Path) -> dict[str, Any]:
     """The numbers of a finished run that a trial is judged by, rounded to four digits."""
+    from bipartition.evaluation import interval
+    from bipartition.tables import column
+
     metrics, config = runs.read_json(folder / "metrics.json"), runs.read_json(folder / "config.json")
     numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
     classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in CLASSES and entry["n"]]
     for key in ("iou", "pooled_iou", "boundary_iou"):
         values = [entry[key] for entry in classes if entry[key] is not None]
         numbers[key] = sum(values) / len(values) if values else None
+    numbers |= {"iou_low": None, "iou_high": None}
+    if numbers["iou"] is not None:
+        groups = np.array([one["class"] for one in metrics["per_image"]])
+        mine = np.isin(groups, CLASSES)
+        found = interval(column(metrics, "iou")[mine], groups[mine])
+        numbers |= {"iou_low": found.low, "iou_high": found.high}
     return {name: None if value is None else round(value, 4) for name, value in numbers.items()} | {
         "n": sum(entry["n"] for entry in classes), "minutes": config["minutes"],
         "commit": config["provenance"]["commit"]}
@@ -84,13 +95,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         profile = load_profile(options.profile)
         settings = dict(_setting(text) for text in options.settings)
         dataset = options.dataset or profile.sets["table1"]
+        path = runs.results_root() / "trials" / f"{profile.name}.csv"
+        _check_columns(path)
         result = trial(profile, dataset, options.row, options.seed, settings)
     except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     line = {"dataset": dataset, "row": options.row, "seed": options.seed, "settings": json.dumps(settings),
             "command": " ".join(["python -m bipartition.trials", *given])} | result
-    _append(runs.results_root() / "trials" / f"{profile.name}.csv", line)
+    _append(path, line)
     print("  ".join(f"{name} {line[name]}" for name in COLUMNS if name != "command"), flush=True)
     return 0
 
@@ -100,6 +113,14 @@ def _setting(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"{text!r} changes nothing; write name=value, such as alpha=10")
     return name, yaml.safe_load(value)
+
+
+def _check_columns(path: Path) -> None:
+    """A table that was begun with other columns is refused before anything is trained for it."""
+    head = path.read_text(encoding="utf-8").partition("\n")[0].strip() if path.is_file() else ""
+    if head and head != ",".join(COLUMNS):
+        raise ValueError(f"{path} was begun with other columns than today's ({', '.join(COLUMNS)}); move it away or rename "
+                         "it, and this trial begins a new table")
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
