@@ -1,0 +1,190 @@
+"""What one setting alone changes: the trials that differ from the usual settings in it, as a table and as a chart.
+
+Trials are the lines that `bipartition.trials` leaves; nothing is trained here.
+"""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bipartition.figures import COLOURS, STYLE, WIDTH
+
+__all__ = ["COLUMNS", "USUAL", "only_changed", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
+
+USUAL = "usual"
+"""In the column ``field``, of the lines with the usual settings."""
+NUMBERS = ("iou", "iou_low", "iou_high", "area", "grey", "accuracy", "boundary_iou")
+COLUMNS = ("field", "value", "seed", *NUMBERS, "command")
+_NO_SETTINGS = ("row", "dataset", "seed")
+_LINE, _SEED_SHIFT = 0.165, 0.22
+
+
+def sensitivities(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> pd.DataFrame:
+    """Trials of a row with exactly one field changed, and the usual ones of the same seeds.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        With the columns of `bipartition.trials.COLUMNS`; tables from before ``iou_low`` and ``iou_high`` lack intervals.
+    usual : mapping
+        ``Configuration.to_dict()`` of the profile's row.  Its data set decides which trials count; its seed does not.
+    row : str
+        One of `bipartition.rows.ROWS`.
+
+    Returns
+    -------
+    DataFrame
+        With exactly `COLUMNS`: the usual lines first, then field by field, the one that moved IoU the most on top, its
+        values in their order.  A seed without a usual line of its own is left out, and of equal trials only the last counts.
+    """
+    found = list(_changes(trials, usual, row))
+    bases = {line["seed"]: line for line, changed in found if not changed}
+    moved: dict[str, float] = {}
+    lines = []
+    for line, changed in found:
+        if len(changed) > 1 or line["seed"] not in bases:
+            continue
+        field, value = next(iter(changed.items()), (USUAL, ""))
+        moved[field] = max(moved.get(field, 0.0), abs(line["iou"] - bases[line["seed"]]["iou"]))
+        lines.append({"field": field, "value": value, "seed": line["seed"], "command": line["command"]}
+                     | {name: line.get(name, np.nan) for name in NUMBERS})
+    lines.sort(key=lambda line: (line["field"] != USUAL, -moved[line["field"]], line["field"], *_order(line["value"]),
+                                 line["seed"]))
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def only_changed(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Collection[str]) -> pd.DataFrame:
+    """Trials of a row that differ from the usual ones in nothing but some of `fields`, as a page shows them.
+
+    Returns
+    -------
+    DataFrame
+        One line a trial, the usual ones first: ``settings`` (what differs, as text), ``seed``, ``IoU`` (with its interval),
+        ``area``, ``grey``, ``accuracy``.
+    """
+    found = [(line, changed) for line, changed in _changes(trials, usual, row) if set(changed) <= set(fields)]
+    found.sort(key=lambda pair: (len(pair[1]) > 0, [(name, *_order(value)) for name, value in sorted(pair[1].items())],
+                                 pair[0]["seed"]))
+    lines = []
+    for line, changed in found:
+        text = ", ".join(f"{name} = {_shown(changed[name])}" for name in fields if name in changed) or USUAL
+        lines.append({"settings": text, "seed": line["seed"], "IoU": with_interval(line)}
+                     | {name: f"{line[name]:.2f}" for name in ("area", "grey", "accuracy")})
+    return pd.DataFrame(lines, columns=["settings", "seed", "IoU", "area", "grey", "accuracy"])
+
+
+def spread(table: pd.DataFrame) -> str:
+    """One sentence on a table of `sensitivities`: where the usual settings stand, and how far one field alone can lead."""
+    usual, changed = (table[found] for found in (table["field"] == USUAL, table["field"] != USUAL))
+    if usual.empty or changed.empty:
+        return "No trial here differs from a usual one in a single setting."
+    low, high = (changed.loc[place] for place in (changed["iou"].idxmin(), changed["iou"].idxmax()))
+    settings = len(changed.drop_duplicates(["field", "value"]))
+    ends = [f"{with_interval(line)} ({line['field']} = {_shown(line['value'])})" for line in (low, high)]
+    return (f"The usual settings give an IoU of {' and '.join(with_interval(line) for _, line in usual.iterrows())}; one "
+            f"changed setting ({settings} were tried) leads from {ends[0]} to {ends[1]}.")
+
+
+def with_interval(line: Mapping[str, Any]) -> str:
+    """IoU of a trial with its interval, where there is one."""
+    ends = [line.get(name, np.nan) for name in ("iou_low", "iou_high")]
+    return f"{line['iou']:.2f}" + ("" if np.isnan(ends).any() else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
+
+
+def sensitivity_figure(table: pd.DataFrame) -> Figure:
+    """IoU of each changed setting beside the usual one: dots with their intervals, one block for each field.
+
+    The vertical line is the mean of the usual trials, the band reaches from their lowest to their highest end.  Half as
+    wide as a page, to be read there.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `sensitivities`.
+
+    Raises
+    ------
+    ValueError
+        If there is no usual line to compare with.
+    """
+    usual = table[table["field"] == USUAL]
+    if usual.empty:
+        raise ValueError("the table has no line with the usual settings, so there is nothing to compare with")
+    places, labels, ends, height = _places(table)
+    seeds = sorted(table["seed"].unique())
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH / 2, 0.62 + _LINE * height), layout="constrained")
+        axes = figure.add_subplot()
+        low, high = usual[["iou", "iou_low"]].min(axis=None), usual[["iou", "iou_high"]].max(axis=None)
+        axes.axvspan(low, high, color="0.9", linewidth=0)
+        axes.axvline(usual["iou"].mean(), color="0.45", linewidth=0.8)
+        for order, seed in enumerate(seeds):
+            of_seed = table[table["seed"] == seed]
+            y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
+            look = {"color": COLOURS[order % len(COLOURS)]}
+            axes.hlines(y, of_seed["iou_low"], of_seed["iou_high"], linewidth=1, **look)
+            axes.plot(of_seed["iou"], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
+        for line in ends:
+            axes.axhline(line, color="0.8", linewidth=0.4)
+        _numbers_at_the_right(axes, table, places)
+        axes.set(xlabel="IoU", ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        if len(seeds) > 1:
+            figure.legend(loc="outside lower center", ncols=min(4, len(seeds)), handletextpad=0.2)
+    return figure
+
+
+def _changes(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each trial of the row with what it changes; a setting that `usual` does not know is a change."""
+    mine = trials[(trials["row"] == row) & (trials["dataset"] == usual["dataset"])]
+    last = {}
+    for line in mine.to_dict("records"):
+        settings = json.loads(line["settings"])
+        changed = {name: value for name, value in settings.items()
+                   if name not in _NO_SETTINGS and (name not in usual or usual[name] != value)}
+        last[line["seed"], frozenset(changed.items())] = line, changed
+    yield from last.values()
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by their size, then words."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (not number, value if number else 0.0, str(value))
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _keys(table: pd.DataFrame) -> list[tuple[str, str]]:
+    return list(zip(table["field"], table["value"].map(_shown), strict=True))
+
+
+def _places(table: pd.DataFrame) -> tuple[dict[tuple[str, str], float], list[str], list[float], float]:
+    """Height of each setting counted from the top, its label, the lines between the blocks, and the height of all."""
+    places: dict[tuple[str, str], float] = {}
+    ends, height, before = [], 0.0, USUAL
+    for field, value in dict.fromkeys(_keys(table)):
+        if field != before:
+            ends.append(height - 0.25)
+            height += 0.5
+        places[field, value] = height
+        height, before = height + 1, field
+    labels = [field if field == USUAL else f"{field} = {value}" for field, value in places]
+    return places, labels, ends, height
+
+
+def _numbers_at_the_right(axes: mpl.axes.Axes, table: pd.DataFrame, places: Mapping[tuple[str, str], float]) -> None:
+    """Area and grey share of each setting, means over its seeds."""
+    means = table.assign(key=_keys(table)).groupby("key", sort=False)[["area", "grey"]].mean()
+    look = {"fontsize": 6.5, "ha": "right", "va": "center_baseline", "transform": axes.get_yaxis_transform()}
+    for x, name in ((1.14, "area"), (1.31, "grey")):
+        axes.text(x, -1.1, name, **look)
+        for key, value in means[name].items():
+            axes.text(x, places[key], f"{value:.2f}", **look)

@@ -1,0 +1,88 @@
+"""Which trials differ in one setting, and the chart of what that setting moves."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bipartition.configuration import Configuration
+from bipartition.sensitivities import COLUMNS, USUAL, only_changed, sensitivities, sensitivity_figure, spread
+
+USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, alpha=10.0, lambda1=1.0).to_dict()
+
+
+def trial(iou, seed=0, row="chan_vese", dataset="voc2012", **settings):
+    return {"dataset": dataset, "row": row, "seed": seed, "settings": json.dumps(settings), "accuracy": 0.75, "iou": iou,
+            "iou_low": iou - 0.03, "iou_high": iou + 0.03, "boundary_iou": 0.1, "area": 0.3, "grey": 0.1, "n": 318,
+            "command": f"python -m bipartition.trials {settings}"}
+
+
+@pytest.fixture
+def trials():
+    return pd.DataFrame([
+        trial(0.40, alpha=20), trial(0.46, alpha=5.0), trial(0.47), trial(0.29, lambda1=0.3), trial(0.44, judge="snapshot"),
+        trial(0.43, alpha=20, lambda1=0.3), trial(0.10, row="mumford_shah"), trial(0.20, dataset="cartoons"),
+        trial(0.49, seed=1), trial(0.35, seed=1, lambda1=0.3), trial(0.20, seed=2, lambda1=0.3)])
+
+
+def shown(table):
+    return list(zip(table["field"], table["value"], table["seed"], table["iou"], strict=True))
+
+
+def test_one_changed_field_counts_and_what_moves_most_is_on_top(trials):
+    table = sensitivities(trials, USUALLY, "chan_vese")
+    assert tuple(table.columns) == COLUMNS
+    assert shown(table) == [
+        (USUAL, "", 0, 0.47), (USUAL, "", 1, 0.49), ("lambda1", 0.3, 0, 0.29), ("lambda1", 0.3, 1, 0.35),
+        ("alpha", 5.0, 0, 0.46), ("alpha", 20, 0, 0.40), ("judge", "snapshot", 0, 0.44)]
+    assert table["command"].str.contains("bipartition.trials").all()
+
+
+def test_a_setting_that_is_written_out_but_usual_is_no_change():
+    trials = pd.DataFrame([trial(0.47, alpha=10, lambda1=1), trial(0.3, alpha=10, lambda1=0.3)])
+    assert shown(sensitivities(trials, USUALLY, "chan_vese")) == [(USUAL, "", 0, 0.47), ("lambda1", 0.3, 0, 0.3)]
+
+
+def test_of_equal_trials_the_last_counts():
+    trials = pd.DataFrame([trial(0.1), trial(0.47), trial(0.2, alpha=20), trial(0.3, alpha=20.0)])
+    assert shown(sensitivities(trials, USUALLY, "chan_vese")) == [(USUAL, "", 0, 0.47), ("alpha", 20.0, 0, 0.3)]
+
+
+def test_without_a_usual_trial_nothing_can_be_said(trials):
+    table = sensitivities(trials, USUALLY | {"epochs": 99}, "casm")
+    assert table.empty and tuple(table.columns) == COLUMNS
+    assert spread(table) == "No trial here differs from a usual one in a single setting."
+    with pytest.raises(ValueError, match="no line with the usual settings"):
+        sensitivity_figure(table)
+
+
+def test_a_table_from_before_the_intervals_is_read_and_drawn_without_them(trials):
+    table = sensitivities(trials.drop(columns=["iou_low", "iou_high"]), USUALLY, "chan_vese")
+    assert table["iou_low"].isna().all()
+    sensitivity_figure(table).canvas.draw()
+    assert "0.47 and 0.49" in spread(table)
+
+
+def test_trials_that_change_some_of_the_named_fields_stand_together(trials):
+    table = only_changed(trials, USUALLY, "chan_vese", ["lambda1", "alpha"])
+    assert table["settings"].tolist() == [USUAL, USUAL, "alpha = 5", "alpha = 20", "lambda1 = 0.3, alpha = 20",
+                                          "lambda1 = 0.3", "lambda1 = 0.3", "lambda1 = 0.3"]
+    assert table["IoU"].iloc[0] == "0.47 [0.44, 0.50]" and table["area"].iloc[0] == "0.30"
+
+
+def test_the_sentence_tells_where_one_setting_can_lead(trials):
+    text = spread(sensitivities(trials, USUALLY, "chan_vese"))
+    assert "(4 were tried)" in text and "0.29 [0.26, 0.32] (lambda1 = 0.3)" in text and "(alpha = 5)" in text
+
+
+def test_the_chart_has_a_line_for_each_setting_and_the_usual_one_across(trials):
+    figure = sensitivity_figure(sensitivities(trials, USUALLY, "chan_vese"))
+    axes, = figure.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [USUAL, "lambda1 = 0.3", "alpha = 5", "alpha = 20", "judge = snapshot"]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(0.48)
+    low, high = axes.patches[0].get_x(), axes.patches[0].get_x() + axes.patches[0].get_width()
+    assert (low, high) == pytest.approx((0.44, 0.52))
+    assert np.all(np.diff(axes.get_yticks()) > 0) and axes.get_ylim()[0] > axes.get_ylim()[1]
+    assert [text.get_text() for text in axes.texts].count("0.30") == 5
