@@ -18,8 +18,8 @@ import numpy as np
 from bipartition.configuration import Configuration
 
 __all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by", "place", "prepared_root", "project_root",
-           "provenance", "read_json", "results_root", "run_folder", "weights_source", "write_array", "write_json",
-           "write_text"]
+           "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
+           "write_json", "write_text"]
 
 METHOD_VERSION = 4
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date."""
@@ -48,6 +48,11 @@ def results_root() -> Path:
 def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
     """``results/<profile>/runs/<dataset>/<row>/seed<k>``."""
     return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
+
+
+def published_trials() -> Path:
+    """Trials on photographs that are tracked with the code; there may be none."""
+    return project_root() / "results" / "published" / "voc-animals" / "search.csv"
 
 
 def fingerprint(what: Any) -> str:

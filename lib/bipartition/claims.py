@@ -1,0 +1,285 @@
+"""What the paper claims, what was measured here, and a verdict by one rule: one line for each comparison.
+
+From finished runs and from the lines of trials; nothing is trained here.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bipartition import runs
+from bipartition.baselines import BASELINES
+from bipartition.evaluation import Interval, evaluate, interval, paired_difference
+from bipartition.rows import CLASSES, ROWS
+from bipartition.sensitivities import USUAL, sensitivities
+from bipartition.tables import MadeBy, column, finished_runs, line_title, scored_classes, two
+
+__all__ = ["CLAIMS", "COLUMNS", "HEADS", "cells", "claims", "explanation", "markdown", "published_trials", "verdict",
+           "write_claims"]
+
+CLAIMS = {
+    0: ("Both energies with classification find more of the object than CASM", "Table 1"),
+    1: ("Their boundaries are more precise than CASM's", "4.2, Figure 4"),
+    2: ("1 − φ as the foreground gives better results than φ", "3"),
+    3: ("The original picture as the classifier's input helps φ to find the whole foreground", "3.3.1, above (16)"),
+    4: ("With |1 − φ| the mask has only the values 0 and 1", "3.1.1"),
+    5: ("Classification (12) with (15) alone already finds the object, but not all of it", "3.2.2, 4.2, Figure 4b"),
+    6: ("Without classification the masks are precise, and mean nothing", "3, 4.2, Figure 4c, d"),
+    7: ("The results change significantly with the classifier's performance", "5"),
+}
+"""Claims in one sentence each, in our words, and where the paper makes them; 0 is that of its only table."""
+COLUMNS = ("dataset", "number", "claim", "where", "measure", "seeds", "value", "low", "high", "verdict", "note")
+HEADS = ("claim", "where", "measured here", "number", "verdict")
+"""Of the table on a page."""
+
+HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds here", "does not hold here", "undecided", "not measured"
+SAME = "cannot be told apart: the two are the same model"
+NOT_TESTABLE = "not testable as written"
+FULL_ROWS = ("chan_vese", "mumford_shah")
+LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
+EVERYTHING = "everything_foreground"
+NOTHING = Interval(np.nan, np.nan, np.nan)
+NEARLY_ALL = 0.98
+
+ByRow = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
+
+
+def claims(profile: str, dataset: str, prepared: Any, *, trials: pd.DataFrame | None = None,
+           usual: Mapping[str, Any] | None = None, made_by: MadeBy | None = None) -> pd.DataFrame:
+    """The paper's claims with the numbers that speak for or against them.
+
+    Parameters
+    ----------
+    profile, dataset, prepared, made_by
+        As for `bipartition.tables.table1`.
+    trials : DataFrame, optional
+        Lines of `bipartition.trials` on this data set, for what takes runs with other settings; without them this is
+        "not measured".
+    usual : mapping, optional
+        ``Configuration.to_dict()`` of the profile's Chan-Vese row, which the trials are compared with.
+
+    Returns
+    -------
+    DataFrame
+        With exactly `COLUMNS`, one line or more for each of `CLAIMS`.
+
+    Raises
+    ------
+    ValueError
+        If the data set has no truth.
+    """
+    groups = scored_classes(dataset, prepared)
+    found = _by_row(profile, dataset, prepared, made_by)
+    lines = [*_against_casm(found, groups), *_by_argument(), *_classification_alone(found, groups),
+             *_loss_only(found, groups), *_from_trials(trials, usual)]
+    lines.sort(key=lambda line: line["number"])
+    for line in lines:
+        line["dataset"] = dataset
+        line["claim"], line["where"] = CLAIMS[line["number"]]
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def verdict(found: Interval, direction: int = 1) -> str:
+    """Of a difference whose claimed sign is `direction`: what its 95 % interval says, if it is known at all."""
+    if np.isnan(found).any():
+        return NOT_MEASURED
+    low, high = sorted((direction * found.low, direction * found.high))
+    return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
+
+
+def published_trials(dataset: str) -> pd.DataFrame | None:
+    """The tracked trials on photographs, None if there are none or the data set is another."""
+    path = runs.published_trials()
+    return pd.read_csv(path) if dataset == "voc2012" and path.is_file() else None
+
+
+def write_claims(table: pd.DataFrame, folder: Path) -> None:
+    """``claims.csv`` (four decimals) and ``claims.md`` in `folder`."""
+    runs.write_text(folder / "claims.csv", table.round(4).to_csv(index=False, lineterminator="\n"))
+    runs.write_text(folder / "claims.md", markdown(table))
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as a page reads it; each claim is told once, above its lines."""
+    lines = [list(HEADS), [":--", ":--", ":--", ":-:", ":--"], *cells(table.to_dict("records"), "<br>")]
+    body = "\n".join("| " + " | ".join(line).replace("|1 − φ|", "\\|1 − φ\\|") + " |" for line in lines)
+    return f"{body}\n\n{explanation(table['dataset'].iloc[0])}\n"
+
+
+def cells(lines: list[Mapping[str, Any]], new_line: str) -> list[list[str]]:
+    """Text under each of `HEADS`, of the lines of a table or of its file; NaN and empty are both unknown."""
+    shown, before = [], None
+    for line in lines:
+        number = int(line["number"])
+        first = [f"{number}. {line['claim']}", line["where"]] if number != before else ["", ""]
+        value, low, high = (float("nan" if line[name] == "" else line[name]) for name in ("value", "low", "high"))
+        text = "–" if np.isnan(value) else f"{value:+.3f}{new_line}[{low:+.3f}, {high:+.3f}]"
+        note = "" if line["note"] != line["note"] else line["note"]
+        shown.append([*first, line["measure"] + (f"{new_line}{note}" if note else ""), text, line["verdict"]])
+        before = number
+    return shown
+
+
+def explanation(dataset: str) -> str:
+    """The rule, what is paired with what, and what an interval does not say."""
+    drawn = "" if dataset == "voc2012" else (
+        " These are not the paper's photographs: a verdict here says what the method does on drawn pictures.")
+    return (
+        f"Verdicts by one rule: “{HOLDS}” if the 95 % interval of the difference lies on the claimed side of 0, “{FAILS}” "
+        f"if it lies on the other, “{UNDECIDED}” if it holds 0, “{NOT_MEASURED}” if a run is missing. Rows are compared on the "
+        f"same validation pictures of {dataset} and the seeds that both have, paired, as the mean over Table 1's classes. With "
+        "one seed the interval speaks of the pictures only, and another training may turn the verdict. Trials (4 and 7) are "
+        "measured on training photographs set apart and compared without pairing, which makes the interval wider if anything; "
+        "grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers between 0 and 1 can need."
+        + drawn)
+
+
+def _by_row(profile: str, dataset: str, prepared: Any, made_by: MadeBy | None) -> ByRow:
+    """Measures of every picture: by measure, row and seed, arrays (N,); the baseline once, under the seed -1."""
+    metrics = {row: finished_runs(profile, dataset, row, prepared, made_by=made_by) for row in ROWS}
+    split = prepared.split("val")
+    metrics[EVERYTHING] = {-1: evaluate(BASELINES[EVERYTHING][1](split.images), split, prepared.classes)}
+    keys = ("iou", "other_way_iou", "boundary_f", "boundary_iou")
+    return {key: {row: {seed: column(one, key) for seed, one in by_seed.items()} for row, by_seed in metrics.items()}
+            for key in keys}
+
+
+def _against_casm(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
+    for number, key in ((0, "iou"), (1, "boundary_f"), (1, "boundary_iou")):
+        for row in FULL_ROWS:
+            yield _compared(number, found, key, row, "casm", groups)
+
+
+def _by_argument() -> Iterator[dict[str, Any]]:
+    yield _line(2, "no run: 1 − σ(x) = σ(−x), so that exchanging the names only turns the sign of the decoder's last layer",
+                SAME, note="same objective and gradients, as long as the area term stays with the foreground: "
+                           "tests/test_claims.py proves it on the networks")
+    yield _line(3, "nothing", NOT_TESTABLE, note="the paper does not name the other input that this is more helpful than")
+
+
+def _classification_alone(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
+    yield _compared(5, found, "iou", "classification_only", EVERYTHING, groups)
+    for row in FULL_ROWS:
+        yield _compared(5, found, "iou", row, "classification_only", groups)
+
+
+def _loss_only(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Meaningless: no better than everything foreground.  Precise: better contours than rows that know the object."""
+    for row in LOSS_ONLY_ROWS:
+        line = _compared(6, found, "iou", row, EVERYTHING, groups, direction=-1)
+        either = [np.maximum(one, found["other_way_iou"][row][seed]) for seed, one in found["iou"][row].items()]
+        oracle = _mean(dict(enumerate(either)), groups)
+        if not np.isnan(oracle.mean):
+            line["note"] += f"; {_span(oracle)} if the truth chose the half"
+        yield line
+        for other in ("casm", "classification_only"):
+            yield _compared(6, found, "boundary_f", row, other, groups)
+
+
+def _from_trials(trials: pd.DataFrame | None, usual: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Claims 4 and 7: trials of the Chan-Vese row with a smaller area weight, and with the shortest warm-up."""
+    row = FULL_ROWS[0]
+    if trials is None or usual is None:
+        why = "no trials on this data set"
+        yield _line(4, f"grey share, {_title(row)} with λ1 = 0 minus usual", note=why)
+        yield _line(7, f"IoU, {_title(row)} after the usual warm-up minus after a shorter one", note=why)
+        return
+    table = sensitivities(trials, usual, row)
+    pictures = trials.loc[(trials["row"] == row) & (trials["dataset"] == usual["dataset"]), "n"].min()
+    yield from _binary(table, usual["lambda1"], pictures, row)
+    yield from _performance(table, usual["warmup_epochs"], pictures, row)
+
+
+def _binary(table: pd.DataFrame, usual: float, pictures: int, row: str) -> Iterator[dict[str, Any]]:
+    weaker = _values_below(table, "lambda1", usual)
+    for value, changed, base in weaker:
+        ends = [_share(part["grey"].mean(), pictures) for part in (changed, base)]
+        areas = [part["area"].mean() for part in (changed, base)]
+        note = " against ".join(f"{_span(end)} (area {two(share)})" for end, share in zip(ends, areas, strict=True))
+        if areas[0] > NEARLY_ALL:
+            note += "; all is foreground, which is binary but no cut"
+        measure = f"grey share, {_title(row)} with λ1 = {value:g} minus {usual:g}"
+        yield _line(4, measure, found=_apart(*ends), seeds=len(changed), note=note)
+    if not weaker:
+        yield _line(4, f"grey share, {_title(row)} with λ1 = 0 minus {usual:g}",
+                    note="no trial with less λ1 and all else as usual")
+
+
+def _performance(table: pd.DataFrame, usual: int, pictures: int, row: str) -> Iterator[dict[str, Any]]:
+    shorter = _values_below(table, "warmup_epochs", usual)
+    for value, changed, base in shorter[:1]:
+        ious = [Interval(*part[["iou", "iou_low", "iou_high"]].mean()) for part in (base, changed)]
+        right = [_share(part["accuracy"].mean(), pictures) for part in (base, changed)]
+        note = (f"{' against '.join(map(_span, ious))}; share of pictures that the classifier names rightly "
+                f"{' against '.join(map(_span, right))}")
+        measure = f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after {value:g}"
+        yield _line(7, measure, found=_apart(*ious), seeds=len(changed), note=note)
+    if not shorter:
+        yield _line(7, f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after fewer",
+                    note="no trial with a shorter warm-up and all else as usual")
+
+
+def _compared(number: int, found: ByRow, key: str, first: str, second: str, groups: np.ndarray,
+              direction: int = 1) -> dict[str, Any]:
+    """`first` minus `second` over the seeds that both have; a baseline stands beside every seed."""
+    names = {"iou": "IoU", "boundary_f": "boundary F", "boundary_iou": "boundary IoU"}
+    measure = f"{names[key]}, {_title(first)} minus {_title(second)}"
+    one, other = found[key][first], found[key][second]
+    if second in BASELINES:
+        other = dict.fromkeys(one, other[-1])
+    seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
+    if not seeds:
+        return _line(number, measure)
+    mine = np.isin(groups, CLASSES)
+    values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
+    means = [_span(_mean({seed: by_seed[seed] for seed in seeds}, groups)) for by_seed in (one, other)]
+    return _line(number, measure, found=paired_difference(*values, groups[mine]), seeds=len(seeds),
+                 direction=direction, note=" against ".join(means))
+
+
+def _line(number: int, measure: str, said: str | None = None, *, found: Interval = NOTHING, seeds: int = 0, direction: int = 1,
+          note: str = "") -> dict[str, Any]:
+    return {"number": number, "measure": measure, "seeds": seeds, "value": found.mean, "low": found.low, "high": found.high,
+            "verdict": said or verdict(found, direction), "note": note}
+
+
+def _mean(by_seed: Mapping[int, np.ndarray], groups: np.ndarray) -> Interval:
+    mine = np.isin(groups, CLASSES)
+    values = [one[mine] for one in by_seed.values() if not np.isnan(one[mine]).all()]
+    return interval(np.stack(values), groups[mine]) if values else NOTHING
+
+
+def _values_below(table: pd.DataFrame, field: str, usual: float) -> list[tuple[float, pd.DataFrame, pd.DataFrame]]:
+    """Each value of a field that is smaller than the usual one, with its lines and the usual lines of their seeds."""
+    mine = table[table["field"] == field]
+    values = sorted(value for value in mine["value"].unique() if value < usual)
+    parts = ((value, mine[mine["value"] == value]) for value in values)
+    return [(value, part, table[(table["field"] == USUAL) & table["seed"].isin(part["seed"])]) for value, part in parts]
+
+
+def _share(share: float, count: int) -> Interval:
+    """Wilson's 95 % interval of a share of `count` yes-or-no answers: no mean of numbers in [0, 1] is less certain."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(float(share), float(middle - half), float(middle + half))
+
+
+def _apart(first: Interval, second: Interval) -> Interval:
+    """Difference of two means that were measured apart, its interval from both of theirs (Newcombe's square-and-add)."""
+    low = np.hypot(first.mean - first.low, second.high - second.mean)
+    high = np.hypot(first.high - first.mean, second.mean - second.low)
+    gain = first.mean - second.mean
+    return Interval(float(gain), float(gain - low), float(gain + high))
+
+
+def _span(found: Interval) -> str:
+    return f"{two(found.mean)} [{two(found.low)}, {two(found.high)}]"
+
+
+def _title(row: str) -> str:
+    titles = {"casm": "CASM", "classification_only": "classification alone", EVERYTHING: "everything foreground"}
+    return titles.get(row) or line_title(row)

@@ -1,0 +1,172 @@
+"""The paper's claims from fake runs and made-up trials, and the proof that the second cannot be told."""
+
+import copy
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from bipartition import runs
+from bipartition.claims import (
+    CLAIMS,
+    COLUMNS,
+    HEADS,
+    cells,
+    claims,
+    explanation,
+    markdown,
+    published_trials,
+    verdict,
+    write_claims,
+)
+from bipartition.configuration import Configuration
+from bipartition.evaluation import Interval
+from bipartition.learners import objective_parts, objective_weights
+from bipartition.networks import Classifier, Decoder, Partition
+from bipartition.objectives import weighted_sum
+from bipartition.rows import ROWS
+from bipartition.tables import difference
+from test_sensitivities import trial
+from test_tables import FakePrepared, write_run
+
+USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, lambda1=1.0, warmup_epochs=10).to_dict()
+
+
+@pytest.fixture
+def prepared(monkeypatch, tmp_path):
+    monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
+    return FakePrepared(count=30)
+
+
+def of(table, number, *words):
+    mine = table[[line.number == number and all(word in line.measure for word in words) for line in table.itertuples()]]
+    assert len(mine) == 1, mine["measure"].tolist()
+    return mine.iloc[0]
+
+
+@pytest.mark.parametrize(("found", "direction", "said"), [
+    ((0.1, 0.05, 0.2), 1, "holds here"), ((-0.1, -0.2, -0.05), 1, "does not hold here"), ((0.1, -0.05, 0.2), 1, "undecided"),
+    ((-0.1, -0.2, -0.05), -1, "holds here"), ((0.1, 0.05, 0.2), -1, "does not hold here"),
+    ((0.0, 0.0, 0.0), 1, "undecided"), ((np.nan, np.nan, np.nan), 1, "not measured")])
+def test_the_verdict_asks_on_which_side_of_zero_the_interval_lies(found, direction, said):
+    assert verdict(Interval(*found), direction) == said
+
+
+def test_without_runs_every_claim_has_its_lines_and_none_is_decided(prepared):
+    table = claims("demo", "voc2012", prepared)
+    assert tuple(table.columns) == COLUMNS and sorted(table["number"].unique()) == list(CLAIMS)
+    assert set(table.loc[~table["number"].isin([2, 3]), "verdict"]) == {"not measured"}
+    assert of(table, 2)["verdict"].startswith("cannot be told apart") and of(table, 3)["verdict"] == "not testable as written"
+    assert table["value"].isna().all() and (table["seeds"] == 0).all()
+
+
+def test_rows_are_compared_as_table_1_compares_them(prepared):
+    for seed in (0, 1):
+        write_run(prepared, "chan_vese", seed, flips=0.05)
+        write_run(prepared, "casm", seed, flips=0.2)
+        write_run(prepared, "classification_only", seed, flips=0.1)
+    table = claims("demo", "voc2012", prepared)
+    for number, key in ((0, "iou"), (1, "boundary_f"), (1, "boundary_iou")):
+        word = {"iou": "IoU,", "boundary_f": "boundary F", "boundary_iou": "boundary IoU"}[key]
+        line = of(table, number, word, ROWS["chan_vese"].title)
+        assert tuple(line[["value", "low", "high"]]) == difference("demo", "voc2012", prepared, "chan_vese", "casm", key=key)
+        assert line["verdict"] == "holds here" and line["seeds"] == 2
+        assert of(table, number, word, ROWS["mumford_shah"].title)["verdict"] == "not measured"
+    alone = of(table, 5, "classification alone minus everything foreground")
+    assert alone["verdict"] == "holds here" and alone["seeds"] == 2 and " against " in alone["note"]
+
+
+def test_masks_that_hit_half_of_the_pixels_mean_nothing_and_the_oracle_is_told(prepared):
+    for row in ("chan_vese_only", "casm", "classification_only"):
+        write_run(prepared, row, 0, flips=0.9 if row == "chan_vese_only" else 0.3)
+    table = claims("demo", "voc2012", prepared)
+    line = of(table, 6, "IoU, Chan-Vese only minus everything foreground")
+    assert line["verdict"] == "holds here" and line["value"] < 0 and "if the truth chose the half" in line["note"]
+    assert of(table, 6, "boundary F, Chan-Vese only minus CASM")["seeds"] == 1
+
+
+def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
+    trials = pd.DataFrame([trial(0.47), trial(0.25, lambda1=0.0) | {"grey": 0.5},
+                           trial(0.29, lambda1=0.3) | {"area": 1.0, "grey": 0.0},
+                           trial(0.30, warmup_epochs=1) | {"accuracy": 0.4}, trial(0.46, warmup_epochs=5)])
+    table = claims("demo", "voc2012", prepared, trials=trials, usual=USUALLY)
+    grey = of(table, 4, "λ1 = 0 minus 1")
+    assert grey["verdict"] == "holds here" and grey["value"] == pytest.approx(0.4) and 0.3 < grey["low"] < grey["high"] < 0.5
+    whole = of(table, 4, "λ1 = 0.3 minus 1")
+    assert whole["verdict"] == "does not hold here" and "all is foreground" in whole["note"]
+    warm_up = of(table, 7)
+    assert warm_up["measure"].endswith("after a warm-up of 10 epochs minus after 1") and warm_up["verdict"] == "holds here"
+    half = np.hypot(0.03, 0.03)
+    assert tuple(warm_up[["value", "low", "high"]]) == pytest.approx((0.17, 0.17 - half, 0.17 + half))
+    assert "0.40 [" in warm_up["note"]
+
+
+def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):
+    table = claims("demo", "voc2012", prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
+    assert of(table, 4)["verdict"] == of(table, 7)["verdict"] == "not measured"
+    assert "no trial with" in of(table, 4)["note"] and "no trial with" in of(table, 7)["note"]
+
+
+def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
+    path = tmp_path / "search.csv"
+    monkeypatch.setattr(runs, "published_trials", lambda: path)
+    assert published_trials("voc2012") is None
+    pd.DataFrame([trial(0.47)]).to_csv(path, index=False)
+    assert len(published_trials("voc2012")) == 1 and published_trials("cartoons") is None
+
+
+def test_page_and_file_tell_each_claim_once(prepared, tmp_path):
+    write_run(prepared, "chan_vese", 0, flips=0.05)
+    write_run(prepared, "casm", 0, flips=0.2)
+    table = claims("demo", "cartoons", prepared)
+    write_claims(table, tmp_path)
+    with open(tmp_path / "claims.csv", newline="", encoding="utf-8") as stream:
+        lines = list(csv.DictReader(stream))
+    assert tuple(lines[0]) == COLUMNS and cells(lines, "\n") == cells(table.round(4).to_dict("records"), "\n")
+    text = (tmp_path / "claims.md").read_text(encoding="utf-8")
+    head, _, *body = text.split("\n\n")[0].splitlines()
+    assert text == markdown(table) and head == "| " + " | ".join(HEADS) + " |" and len(body) == len(table)
+    assert all(one.replace("\\|", "").count("|") == head.count("|") for one in body)
+    for number, (claim, _) in CLAIMS.items():
+        assert text.count(f"{number}. {claim}".replace("|", "\\|")) == 1
+    assert "drawn pictures" in explanation("cartoons") and "drawn pictures" not in explanation("voc2012")
+
+
+def test_phi_or_one_minus_phi_as_the_foreground_is_one_model_with_the_last_layer_negated():
+    torch.manual_seed(0)
+    configuration = Configuration(row="chan_vese", dataset="voc2012", seed=0, alpha=3.0, lambda1=0.7, lambda2=0.2)
+    classifier, decoder = Classifier(3).double().eval(), Decoder(1, initial=0.2).double()
+    torch.nn.init.normal_(decoder.combine.weight, std=0.05)
+    other_classifier, mirrored = copy.deepcopy(classifier), copy.deepcopy(decoder)
+    with torch.no_grad():
+        mirrored.combine.weight.neg_()
+        mirrored.combine.bias.neg_()
+    image, labels = torch.rand(2, 3, 32, 32, dtype=torch.float64), torch.tensor([0, 2])
+
+    def descend(classifier, decoder, mask_is_foreground):
+        """One step on L; the names of the two regions are exchanged where the mask itself is the foreground."""
+        logits, features = classifier(image)
+        mask = decoder(features, (32, 32))
+        background = 1 - mask if mask_is_foreground else mask
+        judged = [classifier(part * image)[0] for part in (1 - background, background)]
+        parts = objective_parts(image, Partition(background, None, logits, *judged), labels, ROWS["chan_vese"], configuration)
+        optimiser = torch.optim.Adam([*classifier.parameters(), *decoder.parameters()], lr=1e-2)
+        loss = weighted_sum(parts, objective_weights(configuration))
+        loss.backward()
+        gradients = decoder.combine.weight.grad.clone()
+        optimiser.step()
+        return loss, gradients, mask
+
+    loss, gradients, mask = descend(classifier, decoder, False)
+    other_loss, other_gradients, other_mask = descend(other_classifier, mirrored, True)
+    torch.testing.assert_close(other_mask, 1 - mask)
+    torch.testing.assert_close(other_loss, loss)
+    assert gradients.abs().max() > 1e-3
+    torch.testing.assert_close(other_gradients, -gradients)
+    for name, parameter in mirrored.named_parameters():
+        sign = -1 if name.startswith("combine") else 1
+        torch.testing.assert_close(parameter, sign * decoder.get_parameter(name))
+    for one, other in zip(other_classifier.parameters(), classifier.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
