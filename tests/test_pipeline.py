@@ -34,7 +34,7 @@ def stage(places, tiny_profile, monkeypatch):
         elif "dataset" in parameters:
             tasks._prepare(profile, parameters["dataset"])
         elif target.stem == "table1":
-            for name in ("table1.csv", "table1.md", "measures.csv", "measures.md"):
+            for name in ("table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"):
                 runs.write_text(
                     folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
                 )

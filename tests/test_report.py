@@ -48,6 +48,12 @@ def filled(profile, places):
         "cartoons,cam,3,1,0.41,0.31,0.51,0.42,0.43,0.44,,,,0.0,0.0,0.1,0.2,0.3\n"
         "cartoons,mask_ceiling,3,0,0.97,0.96,0.98,0.97,0.97,0.9,0.9,0.9,0.9,0.9,0.9,0.9,0.2,0.3\n",
     )
+    runs.write_text(
+        folder / "claims.csv",
+        "dataset,number,claim,where,measure,seeds,value,low,high,verdict,note\n"
+        "cartoons,4,With |1 − φ| <binary>,3.1.1,grey share,1,-0.1,-0.2,0.1,undecided,0.10 against 0.20\n"
+        "cartoons,7,It changes,5,IoU,0,,,,not measured,\n",
+    )
     with runs.place(folder / "figures" / "figure4.png") as path:
         path.write_bytes(PNG)
     runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
@@ -103,6 +109,13 @@ def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
     assert "<td>0.00<br>[0.00, 0.10]</td>" in below and "it peeks at the truth" in below
 
 
+def test_claims_stand_below_the_measures_with_their_verdicts(filled):
+    below = filled.split("<h2>The paper's claims</h2>")[1].split("<h2>")[0]
+    assert "4. With |1 − φ| &lt;binary&gt;" in below and "grey share<br>0.10 against 0.20" in below
+    assert "<td>-0.100<br>[-0.200, +0.100]</td><td>undecided</td>" in below
+    assert "<td>–</td><td>not measured</td>" in below and "drawn pictures" in below
+
+
 def test_it_fits_narrow_screens_and_dark_ones(filled):
     assert "color-scheme: light dark" in filled and 'name="viewport"' in filled
     assert filled.count("<table") == filled.count('<div class="wide"')  # tables scroll inside themselves, not the page
@@ -112,5 +125,5 @@ def test_what_is_missing_is_said_in_its_place(profile, places):
     write_provenance(profile)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
-    assert page.count("Not made yet") == 5
+    assert page.count("Not made yet") == 6
     assert "None is finished yet" in page

@@ -6,7 +6,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from bipartition import runs
+from bipartition import claims, runs
 from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
 from bipartition.rows import CLASSES, ROWS
@@ -75,6 +75,8 @@ def write_report(profile: Profile) -> None:
         _table1(folder),
         "<h2>Other measures of the same masks</h2>",
         _measures(folder),
+        "<h2>The paper's claims</h2>",
+        _claims(folder),
         *(_figure(folder, name) for name in FIGURES),
         "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default "
         "by a row or the profile.</p>",
@@ -137,6 +139,16 @@ def _measures(folder: Path) -> str:
     ]
     note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
     return _html_table(["row", "seeds", *HEADS.values()], body) + note
+
+
+def _claims(folder: Path) -> str:
+    """From ``claims.csv``: one line for each comparison."""
+    lines = _csv_lines(folder / "claims.csv")
+    if not lines:
+        return "<p>Not made yet: <code>make table</code>.</p>"
+    body = [[html.escape(text).replace("\n", "<br>") for text in line] for line in claims.cells(lines, "\n")]
+    note = f'<p class="note">{html.escape(claims.explanation(lines[0]["dataset"]))}</p>'
+    return _html_table(list(claims.HEADS), body) + note
 
 
 def _csv_lines(path: Path) -> list[dict[str, str]] | None:

@@ -76,8 +76,10 @@ def plan(request: Request) -> list[Task]:
         tasks += [_drawing(request, name, [f"figures/{name}.png", f"figures/{name}.pdf"], ["figures.py"])
                   for name in DRAWINGS if name != "table1" and _can_be_drawn(request, name)]
     if "table" in request.steps and _can_be_drawn(request, "table1"):
-        code = ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py"]
-        tasks.append(_drawing(request, "table1", ["table1.csv", "table1.md", "measures.csv", "measures.md"], code))
+        code = ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py"]
+        outputs = ["table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"]
+        # an absolute path stays what it is when it is joined to that of the code
+        tasks.append(_drawing(request, "table1", outputs, [*code, str(runs.published_trials())]))
     if "report" in request.steps:
         tasks += [_provenance(request), _report(request)]
     return tasks
@@ -189,8 +191,9 @@ def _report(request: Request) -> Task:
         from bipartition.report import write_report
         write_report(request.profile)
 
-    parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", *(f"figures/{name}.png" for name in DRAWINGS)]
-    code = ["report.py", "measures.py", "tables.py"]
+    parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", "claims.csv",
+             *(f"figures/{name}.png" for name in DRAWINGS)]
+    code = ["report.py", "measures.py", "claims.py", "tables.py"]
     files = [*(request.folder / part for part in parts), *(Path(__file__).parent / part for part in code)]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {path.name: _digest(path) for path in files})
