@@ -73,7 +73,9 @@ def test_trials_that_change_some_of_the_named_fields_stand_together(trials):
 
 def test_the_sentence_tells_where_one_setting_can_lead(trials):
     text = spread(sensitivities(trials, USUALLY, "chan_vese"))
-    assert "(4 were tried)" in text and "0.29 [0.26, 0.32] (lambda1 = 0.3)" in text and "(alpha = 5)" in text
+    assert "of 4 settings" in text and "0.29 [0.26, 0.32] (lambda1 = 0.3)" in text and "(alpha = 5)" in text
+    text = spread(sensitivities(trials[trials["settings"].isin(["{}", '{"alpha": 20}'])], USUALLY, "chan_vese"))
+    assert text.endswith("the one setting that was changed alone leads to 0.40 [0.37, 0.43] (alpha = 20).")
 
 
 def test_the_chart_has_a_line_for_each_setting_and_the_usual_one_across(trials):

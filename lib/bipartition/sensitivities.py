@@ -31,6 +31,8 @@ def sensitivities(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> p
     ----------
     trials : DataFrame
         With the columns of `bipartition.trials.COLUMNS`; tables from before ``iou_low`` and ``iou_high`` lack intervals.
+        A line names what its command changed.  All else is taken to be usual, so that trials made before the profile was
+        changed are misread, unless `usual` says what the profile said then.
     usual : mapping
         ``Configuration.to_dict()`` of the profile's row.  Its data set decides which trials count; its seed does not.
     row : str
@@ -84,10 +86,12 @@ def spread(table: pd.DataFrame) -> str:
     if usual.empty or changed.empty:
         return "No trial here differs from a usual one in a single setting."
     low, high = (changed.loc[place] for place in (changed["iou"].idxmin(), changed["iou"].idxmax()))
-    settings = len(changed.drop_duplicates(["field", "value"]))
     ends = [f"{with_interval(line)} ({line['field']} = {_shown(line['value'])})" for line in (low, high)]
-    return (f"The usual settings give an IoU of {' and '.join(with_interval(line) for _, line in usual.iterrows())}; one "
-            f"changed setting ({settings} were tried) leads from {ends[0]} to {ends[1]}.")
+    settings = len(set(_keys(changed)))
+    start = f"The usual settings give an IoU of {' and '.join(with_interval(line) for _, line in usual.iterrows())}"
+    if settings == 1:
+        return f"{start}; the one setting that was changed alone leads to {ends[0]}."
+    return f"{start}; of {settings} settings that were changed alone the worst leads to {ends[0]}, the best to {ends[1]}."
 
 
 def with_interval(line: Mapping[str, Any]) -> str:
