@@ -126,7 +126,7 @@ def test_baselines_follow_with_numbers_and_no_seeds(prepared):
     everything = line(table, "everything_foreground", "mean")
     shares = (prepared.part.masks > 0).mean(axis=(1, 2))[prepared.part.labels < 2]
     assert everything["seeds"] == 0 and everything["iou"] == pytest.approx(shares.mean(), abs=1e-5)
-    assert table["row"].unique()[-1] == "classical_chan_vese"
+    assert table["row"].unique()[-1] == "grabcut"
 
 
 def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_with_its_seeds(prepared):
