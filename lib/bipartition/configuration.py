@@ -57,8 +57,8 @@ class Configuration:
         why="smallest share of a picture that the warm-up crops and stretches to full size; 1 crops nothing")
     warmup_contours: float = reading(
         0.0, alternatives="in [0, 1]", where="not said",
-        why="how closely the cuts of the warm-up may follow the picture's own colours; 0 are blobs that know nothing of it, and "
-            "their judge takes a blob about the object for better evidence than the object alone")
+        why="how closely the cuts of the warm-up may follow the picture's own colours; 0 are blobs that know nothing of it, "
+            "and a judge that saw no others takes a blob about the object for better evidence than the object alone")
     crops: float = reading(
         1.0, alternatives="in (0, 1]", where="not said",
         why="the same for the pictures that the decoders learn from; 1 shows them whole")
