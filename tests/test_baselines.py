@@ -1,14 +1,17 @@
 """Masks that need no training: small pictures whose answer is plain to see."""
 
+import cv2
 import numpy as np
 import pytest
 
 from bipartition.baselines import (
     BASELINES,
     ELLIPSE_AREA,
+    GRABCUT_AREA,
     centred_ellipse,
     classical_chan_vese,
     everything_foreground,
+    grabcut,
     otsu,
     smaller_region,
     two_means,
@@ -24,6 +27,15 @@ def square(inside, outside, size=32):
     truth = np.zeros((size, size), bool)
     truth[8:20, 10:24] = True
     return picture, truth
+
+
+def textured_disc(size=64, radius=15):
+    """A bright disc in the middle of a dark picture, both of them grainy."""
+    rows, columns = np.mgrid[:size, :size] - (size - 1) / 2
+    truth = rows**2 + columns**2 <= radius**2
+    colour = np.where(truth, np.reshape((200, 170, 90), (3, 1, 1)), np.reshape((50, 70, 90), (3, 1, 1)))
+    grain = np.random.default_rng(0).integers(-40, 41, (3, size, size))
+    return (colour + grain).astype(np.uint8)[None], truth
 
 
 def noise(count=5, size=24):
@@ -55,7 +67,7 @@ def test_smaller_region_is_the_object_whether_brighter_or_darker(method, inside,
     assert (found & truth).sum() / (found | truth).sum() > 0.95
 
 
-@pytest.mark.parametrize("method", INTENSITY)
+@pytest.mark.parametrize("method", [*INTENSITY, grabcut])
 def test_a_picture_of_one_colour_has_no_object(method):
     assert not method(np.full((2, 3, 16, 16), 77, np.uint8)).any()
 
@@ -81,6 +93,38 @@ def test_ellipse_covers_its_declared_area_whatever_the_picture():
     assert (masks > 0).mean() == pytest.approx(ELLIPSE_AREA, abs=0.005)
     with pytest.raises(ValueError, match="area = 0.9"):
         centred_ellipse(noise(), 0.9)
+
+
+def test_grabcut_finds_a_textured_disc_in_the_middle():
+    picture, truth = textured_disc()
+    found = grabcut(picture)[0] > 0
+    assert (found & truth).sum() / (found | truth).sum() > 0.95
+
+
+def test_grabcut_cuts_off_what_a_disc_has_outside_the_box_and_loses_a_larger_disc():
+    picture, truth = textured_disc(radius=24)
+    found = grabcut(picture)[0] > 0
+    side = np.ptp(np.nonzero(found)[0]) + 1
+    assert (side / 64) ** 2 == pytest.approx(GRABCUT_AREA, abs=0.01)
+    assert not found[~truth].any() and found[truth].mean() > 0.9
+    assert not grabcut(textured_disc(radius=28)[0]).any()
+
+
+def test_grabcut_of_a_picture_depends_neither_on_its_batch_nor_on_threads():
+    pictures = np.concatenate([textured_disc()[0], noise(2, 64), textured_disc(radius=20)[0]])
+    together = grabcut(pictures)
+    alone = [grabcut(picture[None])[0] for picture in pictures[::-1]][::-1]
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        assert (grabcut(pictures) == together).all() and (np.stack(alone) == together).all()
+    finally:
+        cv2.setNumThreads(threads)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_grabcut_takes_pictures_of_a_few_pixels(size):
+    assert grabcut(noise(3, size)).shape == (3, size, size)
 
 
 def test_everything_is_everything():

@@ -8,6 +8,7 @@ import pytest
 from bipartition import figures
 from bipartition.figures import (
     FIGURE4_ROWS,
+    NOT_SCORED,
     NOT_TRAINED,
     caption,
     choose,
@@ -15,7 +16,9 @@ from bipartition.figures import (
     figure4,
     figure5,
     figure6,
+    figure6_worst,
     learning_curves,
+    lowest,
     save,
 )
 
@@ -49,8 +52,12 @@ def as_pictures(image):
     return np.moveaxis(image, 0, -1)
 
 
+def says(axes, words):
+    return not axes.images and [text.get_text() for text in axes.texts] == [words]
+
+
 def says_not_trained(axes):
-    return not axes.images and [text.get_text() for text in axes.texts] == [NOT_TRAINED]
+    return says(axes, NOT_TRAINED)
 
 
 def test_columns_are_in_the_papers_order():
@@ -128,6 +135,56 @@ class TestFigures5And6:
         assert all(says_not_trained(axes) for axes in panels(figure5(images, None, [0]), 4)[0, 1:])
 
 
+class TestFigure6Worst:
+    IOUS = (0.5, np.nan, 0.25, 0.004, 0.25)
+
+    @pytest.fixture
+    def truth(self):
+        return np.ones((COUNT, SIZE, SIZE), np.uint8)
+
+    def test_the_worst_stands_first_and_each_has_its_iou_below_its_mask(self, images, truth, masks):
+        grid = panels(figure6_worst(images, truth, masks["mumford_shah"], self.IOUS, count=3), 10)
+        groups = [grid[0, :5], grid[0, 5:], grid[1, :5]]
+        for index, iou, group in zip((3, 2, 4), ("0.00", "0.25", "0.25"), groups, strict=True):
+            assert (array(group[0]) == as_pictures(images[index])).all()
+            assert (array(group[2]) == (masks["mumford_shah"][index] >= 128)).all()
+            assert [axes.get_xlabel() for axes in group] == ["", "", f"IoU {iou}", "", ""]
+        assert all(not axes.axison and not axes.get_xlabel() for axes in grid[1, 5:])
+
+    def test_it_has_the_columns_of_figure_6(self, images, truth, masks):
+        worst, drawn = (panels(figure, 10)[0] for figure in (
+            figure6_worst(images, truth, masks["casm"], self.IOUS, count=2), figure6(images, truth, masks["casm"], [3, 2])))
+        assert [axes.get_title() for axes in worst] == [axes.get_title() for axes in drawn]
+        assert all((array(one) == array(other)).all() for one, other in zip(worst, drawn, strict=True))
+
+    def test_a_picture_without_object_is_never_among_them_and_fewer_than_ten_are_fine(self, images, truth, masks):
+        grid = panels(figure6_worst(images, truth, masks["casm"], self.IOUS), 10)
+        assert [axes.get_xlabel() for axes in grid[:, [2, 7]].ravel()] == ["IoU 0.00", "IoU 0.25", "IoU 0.25", "IoU 0.50"]
+
+    def test_without_a_run_or_without_an_object_the_panels_are_empty_and_say_so(self, images, truth, masks):
+        for given, ious, words in ((None, [], NOT_TRAINED), (masks["casm"], [np.nan] * COUNT, NOT_SCORED)):
+            grid = panels(figure6_worst(images, truth, given, ious), 10)
+            assert grid.shape == (1, 10) and all(says(axes, words) for axes in grid[0])
+            assert grid[0, 1].get_title() == "truth"
+
+    def test_the_numbers_stay_on_the_page_and_touch_no_panel(self, images, truth, masks):
+        figure = figure6_worst(images, truth, masks["casm"], self.IOUS)
+        figure.draw_without_rendering()
+        page, boxes = figure.bbox, [axes.get_window_extent() for axes in figure.axes]
+        for axes in figure.axes[2::5]:
+            text = axes.xaxis.label.get_window_extent()
+            assert text.y0 >= page.y0 and not any(text.overlaps(box) for box in boxes)
+
+
+class TestLowest:
+    def test_the_lowest_come_first_and_equal_ones_keep_their_order(self):
+        assert lowest([0.3, 0.1, 0.2, 0.1, 0.2], 4).tolist() == [1, 3, 2, 4]
+
+    def test_what_has_no_number_is_left_out(self):
+        assert lowest([np.nan, 0.4, np.nan, 0.2], 10).tolist() == [3, 1]
+        assert lowest([np.nan], 10).tolist() == lowest([], 10).tolist() == []
+
+
 class TestChoose:
     def test_classes_take_turns(self):
         labels = np.array([0] * 50 + [1] * 3 + [2] * 2)
@@ -191,6 +248,7 @@ def test_captions_stand_alone():
                  "Few epochs."):
         assert part in text
     assert "undecided grey" in caption("figure6", dataset="voc2012", size=224, choice="the worst")
+    assert "foreground IoU" in caption("figure6_worst", dataset="voc2012", size=224, choice="the worst")
     assert "undecided" not in caption("figure5", dataset="dogs-vs-cats", size=224, choice="drawn")
     with pytest.raises(ValueError, match="no caption for 'figure7'"):
         caption("figure7", dataset="voc2012", size=64, choice="drawn")

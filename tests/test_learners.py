@@ -9,7 +9,7 @@ from bipartition.configuration import Configuration
 from bipartition.learners import build_learner, objective_parts, objective_weights, random_crops, random_cuts
 from bipartition.networks import Classifier, Partition
 from bipartition.objectives import weighted_sum
-from bipartition.rows import ROWS, TABLE_ROWS, WARM_UP
+from bipartition.rows import ROWS, TABLE_ROWS
 
 CLASSES = 4
 
@@ -137,12 +137,29 @@ class TestTheStep:
 
 class TestRandomCuts:
     def test_they_cover_any_share_of_the_picture_softly_or_sharply(self):
-        cuts = random_cuts(400, 32, torch.Generator().manual_seed(0))
+        cuts = random_cuts(torch.zeros(400, 3, 32, 32), torch.Generator().manual_seed(0))
         assert cuts.shape == (400, 1, 32, 32) and cuts.min() >= 0 and cuts.max() <= 1
         shares = cuts.mean(dim=(1, 2, 3))
         assert shares.min() < 0.15 and shares.max() > 0.85 and abs(shares.mean().item() - 0.5) < 0.05
         grey = ((cuts > 0.1) & (cuts < 0.9)).float().mean(dim=(1, 2, 3))
         assert grey.min() < 0.2 and grey.max() > 0.8
+
+    def test_with_contours_they_follow_the_colours_of_the_picture_and_still_cover_any_share(self):
+        halves = torch.zeros(400, 3, 32, 32)
+        halves[..., 16:] = 0.8
+        steps = {}
+        for contours in (0.0, 0.8):
+            cuts = random_cuts(halves, torch.Generator().manual_seed(0), contours=contours)
+            across = (cuts[..., 12:20].mean(dim=(1, 2)).diff(dim=1).abs()).sum(dim=1)
+            along = (cuts[:, 0, 12:20].mean(dim=2).diff(dim=1).abs()).sum(dim=1)
+            steps[contours] = (across.mean() / along.mean()).item()
+            shares = cuts.mean(dim=(1, 2, 3))
+            assert shares.min() < 0.2 and shares.max() > 0.8 and abs(shares.mean().item() - 0.5) < 0.05
+        assert steps[0.8] > 2 * steps[0.0]
+
+    def test_a_flat_picture_has_no_contours_to_follow(self):
+        cuts = random_cuts(torch.full((4, 3, 32, 32), 0.5), torch.Generator().manual_seed(0), contours=1.0)
+        assert cuts.isfinite().all() and cuts.std() > 0.05
 
     @pytest.mark.parametrize("share", [0.0, 1.0])
     def test_the_warm_up_shows_the_asked_share_through_them(self, batch, share):
@@ -224,10 +241,3 @@ class TestRandomCrops:
     def test_the_same_generator_crops_the_same(self):
         first, second = (random_crops(self.ramp(4), 0.5, torch.Generator().manual_seed(1)) for _ in range(2))
         assert torch.equal(first, second)
-
-    def test_the_warm_up_crops_only_where_it_is_told_to(self, batch, monkeypatch):
-        seen = []
-        monkeypatch.setattr("bipartition.learners.random_crops", lambda image, smallest, rng: seen.append(smallest) or image)
-        for crops in (1.0, 0.4):
-            learner_of(WARM_UP, warmup_crops=crops).step(*batch, torch.Generator().manual_seed(0))
-        assert seen == [0.4]

@@ -1,5 +1,6 @@
 """The table of measures from fake run folders, and what the decoder's grid leaves of a mask."""
 
+import copy
 import csv
 
 import numpy as np
@@ -8,10 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from bipartition.baselines import BASELINES
-from bipartition.evaluation import CUT
+from bipartition.evaluation import CUT, evaluate
 from bipartition.measures import COLUMNS, HEADS, explanation, markdown, measures, through_the_grid, write_measures
 from bipartition.rows import CEILING
-from bipartition.tables import table1
+from bipartition.tables import line_metrics, table1
 from test_tables import FakePrepared, make_older, write_run
 
 
@@ -21,7 +22,7 @@ def prepared(places):
 
 
 def table_of(prepared, baselines=("everything_foreground",)):
-    return measures("demo", "voc2012", prepared, baselines=baselines)
+    return measures(line_metrics("demo", "voc2012", prepared, baselines=baselines), "voc2012", prepared)
 
 
 def line_of(table, row):
@@ -51,14 +52,26 @@ class TestMeasures:
     def test_means_and_intervals_are_those_of_table_1(self, prepared):
         for seed in (0, 1):
             write_run(prepared, "chan_vese", seed, flips=0.2)
-        one = table1("demo", "voc2012", prepared, baselines=["otsu"])
-        other = table_of(prepared, ["otsu"])
+        found = line_metrics("demo", "voc2012", prepared, baselines=["otsu"])
+        one, other = table1(found, "voc2012", prepared), measures(found, "voc2012", prepared)
         for row in ("chan_vese", "otsu"):
             mean = one[(one["row"] == row) & (one["class"] == "mean")].iloc[0]
             line = line_of(other, row)
             for theirs, ours in (("iou", "iou"), ("ci_low", "iou_low"), ("ci_high", "iou_high"),
                                  ("boundary_iou", "boundary_iou"), ("n", "n"), ("seeds", "seeds")):
                 assert line[ours] == pytest.approx(mean[theirs])
+
+    def test_both_tables_take_what_was_found_once_and_leave_it_as_it_is(self, prepared, monkeypatch):
+        write_run(prepared, "chan_vese", 0, flips=0.2)
+        found = line_metrics("demo", "voc2012", prepared)
+        before, evaluated = copy.deepcopy(found), []
+        for module in ("tables", "measures"):
+            monkeypatch.setattr(f"bipartition.{module}.evaluate",
+                                lambda *given, module=module: evaluated.append(module) or evaluate(*given))
+        table1(found, "voc2012", prepared)
+        measures(found, "voc2012", prepared)
+        assert evaluated == ["measures"]  # the ceiling, and no baseline again
+        assert found == before
 
     def test_the_oracle_turns_round_what_is_the_wrong_half(self, prepared):
         write_run(prepared, "chan_vese", 0, flips=1)
@@ -92,7 +105,7 @@ class TestMeasures:
 
     def test_a_data_set_without_truth_is_an_error(self, prepared):
         with pytest.raises(ValueError, match="no truth"):
-            table_of(FakePrepared(truth=False))
+            measures({}, "voc2012", FakePrepared(truth=False))
 
     def test_files_hold_four_decimals_and_every_column_is_explained(self, prepared, tmp_path):
         write_run(prepared, "chan_vese", 0, flips=0.2)

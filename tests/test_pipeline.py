@@ -39,8 +39,9 @@ def stage(places, tiny_profile, monkeypatch):
                     folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
                 )
         else:
-            for suffix in ("png", "pdf"):
-                runs.write_text(folder / "figures" / f"{target.stem}.{suffix}", "drawn")
+            for name in tasks.PICTURES[target.stem]:
+                for suffix in ("png", "pdf"):
+                    runs.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
         runs.write_text(target, "{}")
 
     monkeypatch.setattr(notebooks, "execute", fake)
@@ -94,12 +95,13 @@ def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkey
     assert stage == ["figure4", "figure5", "figure6"]
 
 
-def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places):
+@pytest.mark.parametrize(("file", "drawn"), [("figure5.pdf", "figure5"), ("figure6_worst.png", "figure6")])
+def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places, file, drawn):
     main(["--profile", str(tiny_profile)])
     stage.clear()
-    (places / "results" / "tiny" / "figures" / "figure5.pdf").unlink()
+    (places / "results" / "tiny" / "figures" / file).unlink()
     main(["--profile", str(tiny_profile)])
-    assert stage == ["figure5"]
+    assert stage == [drawn]
 
 
 def test_a_finished_run_without_a_stamp_is_believed_by_what_made_it(stage, tiny_profile, places):

@@ -116,6 +116,16 @@ def test_claims_stand_below_the_measures_with_their_verdicts(filled):
     assert "<td>–</td><td>not measured</td>" in below and "drawn pictures" in below
 
 
+def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative_text(filled, profile, places):
+    heads = re.findall("<h2>(.*?)</h2>", filled)
+    assert heads[heads.index("Figure 6") + 1] == "Figure 6, the worst"
+    with runs.place(places / "results" / "tiny" / "figures" / "figure6_worst.png") as path:
+        path.write_bytes(PNG)
+    write_report(profile)
+    page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert '<img alt="The pictures on which the Mumford-Shah row has its lowest IoU' in page
+
+
 def test_it_fits_narrow_screens_and_dark_ones(filled):
     assert "color-scheme: light dark" in filled and 'name="viewport"' in filled
     assert filled.count("<table") == filled.count('<div class="wide"')  # tables scroll inside themselves, not the page
@@ -125,5 +135,5 @@ def test_what_is_missing_is_said_in_its_place(profile, places):
     write_provenance(profile)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
-    assert page.count("Not made yet") == 6
+    assert page.count("Not made yet") == 7
     assert "None is finished yet" in page

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from bipartition import runs
+from bipartition.baselines import BASELINES
 from bipartition.evaluation import evaluate
 from bipartition.rows import ROWS
-from bipartition.tables import COLUMNS, difference, finished_runs, markdown, styled, table1, write_table1
+from bipartition.tables import COLUMNS, difference, finished_runs, line_metrics, markdown, styled, table1, write_table1
 
 LABELS = ("cat", "dog", "sheep")
 SIZE = 12
@@ -61,6 +62,10 @@ def make_older(row, seed):
     runs.write_json(path, metrics)
 
 
+def table_of(prepared, baselines=(), dataset="voc2012"):
+    return table1(line_metrics("demo", dataset, prepared, baselines=baselines), dataset, prepared)
+
+
 def line(table, row, label):
     found = table[(table["row"] == row) & (table["class"] == label)]
     assert len(found) == 1
@@ -68,7 +73,7 @@ def line(table, row, label):
 
 
 def test_columns_and_one_line_for_each_row_and_class(prepared):
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=["everything_foreground"])
+    table = table_of(prepared, ["everything_foreground"])
     assert tuple(table.columns) == COLUMNS
     names = [name for name in ROWS if name != "classifier"] + ["everything_foreground"]
     classes = ["dog", "cat", "horse", "cow", "car", "person", "mean"]
@@ -77,7 +82,7 @@ def test_columns_and_one_line_for_each_row_and_class(prepared):
 
 def test_perfect_masks_score_one_in_every_class_that_is_there(prepared):
     write_run(prepared, "chan_vese", 0)
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    table = table_of(prepared)
     dog, mean = line(table, "chan_vese", "dog"), line(table, "chan_vese", "mean")
     assert (dog["n"], dog["seeds"], dog["iou"], dog["ci_low"], dog["ci_high"], dog["pooled_iou"]) == (4, 1, 1, 1, 1, 1)
     assert dog["boundary_iou"] == 1 and dog["paper_iou"] == 0.86
@@ -88,7 +93,7 @@ def test_perfect_masks_score_one_in_every_class_that_is_there(prepared):
 
 def test_mean_over_seeds_and_mean_over_classes_of_table_1_only(prepared):
     metrics = [write_run(prepared, "mumford_shah", seed, flips=0.1) for seed in (0, 10, 2)]
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    table = table_of(prepared)
     cat, dog, mean = (line(table, "mumford_shah", label) for label in ("cat", "dog", "mean"))
     assert cat["seeds"] == 3
     for column in ("iou", "pooled_iou", "boundary_iou"):
@@ -101,7 +106,7 @@ def test_mean_over_seeds_and_mean_over_classes_of_table_1_only(prepared):
 def test_a_row_without_finished_run_keeps_its_lines(prepared):
     (runs.run_folder("demo", "voc2012", "casm", 0)).mkdir(parents=True)
     runs.write_text(runs.run_folder("demo", "voc2012", "casm", 0) / "history.csv", "epoch\n1\n")
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    table = table_of(prepared)
     dog = line(table, "casm", "dog")
     assert dog["n"] == 4 and dog["seeds"] == 0 and np.isnan(dog["iou"]) and dog["paper_iou"] == 0.79
     assert np.isnan(line(table, "chan_vese_only", "dog")["paper_iou"])
@@ -117,16 +122,16 @@ def test_only_runs_of_these_pictures_and_this_making_count(prepared):
 
 
 def test_baselines_follow_with_numbers_and_no_seeds(prepared):
-    table = table1("demo", "voc2012", prepared, ROWS)
+    table = table_of(prepared, tuple(BASELINES))
     everything = line(table, "everything_foreground", "mean")
     shares = (prepared.part.masks > 0).mean(axis=(1, 2))[prepared.part.labels < 2]
     assert everything["seeds"] == 0 and everything["iou"] == pytest.approx(shares.mean(), abs=1e-5)
-    assert table["row"].unique()[-1] == "classical_chan_vese"
+    assert table["row"].unique()[-1] == "grabcut"
 
 
 def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_with_its_seeds(prepared):
     expected = [write_run(prepared, "classifier", seed, flips=0.2) for seed in (0, 1)]
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    table = table_of(prepared, ["otsu"])
     assert table["row"].unique().tolist() == [*ROWS, "cam", "otsu"]
     dog = line(table, "cam", "dog")
     assert dog["seeds"] == 2 and np.isnan(dog["paper_iou"])
@@ -136,17 +141,17 @@ def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_wit
 
 def test_a_warm_up_that_left_no_masks_has_no_line(prepared):
     runs.write_json(runs.run_folder("demo", "voc2012", "classifier", 0) / "metrics.json", {"accuracy": 0.9})
-    assert table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])["row"].unique().tolist() == [*ROWS, "otsu"]
+    assert table_of(prepared, ["otsu"])["row"].unique().tolist() == [*ROWS, "otsu"]
 
 
 def test_a_data_set_without_truth_is_an_error(prepared):
     with pytest.raises(ValueError, match="no truth"):
-        table1("demo", "dogs-vs-cats", FakePrepared(truth=False), ROWS)
+        table1({}, "dogs-vs-cats", FakePrepared(truth=False))
 
 
 def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
     write_run(prepared, "chan_vese", 0, flips=0.2)
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    table = table_of(prepared, ["otsu"])
     write_table1(table, tmp_path)
     lines = list(csv.DictReader((tmp_path / "table1.csv").open(encoding="utf-8")))
     assert tuple(lines[0]) == COLUMNS and len(lines) == len(table)
@@ -156,14 +161,14 @@ def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
     assert missing["iou"] == missing["pooled_iou"] == "" and missing["seeds"] == "0"
     text = (tmp_path / "table1.md").read_text(encoding="utf-8")
     assert text == markdown(table)
-    write_table1(table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"]), tmp_path)
+    write_table1(table_of(prepared, ["otsu"]), tmp_path)
     assert (tmp_path / "table1.md").read_text(encoding="utf-8") == text
 
 
 def test_page_shows_measured_beside_paper(prepared):
     write_run(prepared, "chan_vese", 0)
     write_run(prepared, "chan_vese", 1)
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=["otsu"])
+    table = table_of(prepared, ["otsu"])
     head, _, *body = markdown(table).splitlines()
     assert "Dog<br>n = 4" in head and "Car<br>n = 0" in head and head.count("|") == body[0].count("|")
     ours = next(text for text in body if text.startswith(f"| {ROWS['chan_vese'].title} |"))
@@ -177,7 +182,7 @@ def test_page_shows_measured_beside_paper(prepared):
 
 
 def test_drawn_pictures_say_that_the_papers_values_are_of_photographs(prepared):
-    table = table1("demo", "cartoons", prepared, ROWS, baselines=[])
+    table = table_of(prepared, dataset="cartoons")
     assert "no run finished yet" in markdown(table) and "orientation" in markdown(table)
 
 
@@ -187,7 +192,7 @@ def test_difference_pairs_common_seeds(prepared):
     for seed in (1, 2, 3):
         write_run(prepared, "classification_only", seed, flips=0.3)
     found = difference("demo", "voc2012", prepared, "chan_vese", "classification_only")
-    table = table1("demo", "voc2012", prepared, ROWS, baselines=[])
+    table = table_of(prepared)
     assert 0 < found.low <= found.mean <= found.high <= 1
     assert found.mean == pytest.approx(1 - line(table, "classification_only", "mean")["iou"], abs=0.1)
     assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm").mean)

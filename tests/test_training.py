@@ -241,6 +241,15 @@ class TestTrainRow:
             train(tiny(classifier_rate=1e30, optimiser="sgd", warmup_epochs=0), cartoons, tmp_path)
         assert not (tmp_path / "chan_vese" / "seed0" / "metrics.json").exists()
 
+    def test_row_and_warm_up_crop_as_each_is_told_to(self, cartoons, tmp_path, monkeypatch):
+        seen = []
+        monkeypatch.setattr("bipartition.training.random_crops", lambda image, smallest, rng: seen.append(smallest) or image)
+        train(tiny(row="chan_vese", warmup_crops=0.4), cartoons, tmp_path / "runs" / "row" / "seed0")
+        assert set(seen) == {0.4}
+        seen.clear()
+        train(tiny(row="chan_vese", crops=0.7), cartoons, tmp_path / "other" / "row" / "seed0")
+        assert set(seen) == {0.7}
+
     def test_the_warm_up_is_trained_once_for_all_rows(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         _, lines = train(tiny(row="classification_only", lambda1=3.0), cartoons, tmp_path)

@@ -2,23 +2,28 @@
 
 Each function takes uint8 pictures (N, 3, S, S) and gives uint8 foreground masks (N, S, S), 0 or 255, as the runs
 store them. Methods that cut by intensity cannot know which half is the object; they call the smaller half the
-object.
+object. GrabCut is told that it lies in the middle.
 """
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 from skimage.filters import threshold_otsu
 from skimage.segmentation import chan_vese
 
-__all__ = ["BASELINES", "ELLIPSE_AREA", "centred_ellipse", "classical_chan_vese", "everything_foreground", "grey",
-           "otsu", "smaller_region", "two_means"]
+__all__ = ["BASELINES", "ELLIPSE_AREA", "GRABCUT_AREA", "centred_ellipse", "classical_chan_vese", "everything_foreground",
+           "grabcut", "grey", "otsu", "smaller_region", "two_means"]
 
 ELLIPSE_AREA = 0.3
 """Share of the picture inside `centred_ellipse`: declared once, fitted to nothing."""
 CHAN_VESE_STEPS = 60
 """Limit for the classical level-set method, about 17 ms a picture at 64 x 64 and 0.1 s at 224 x 224."""
 LLOYD_STEPS = 20
+GRABCUT_AREA = 0.5
+"""Share of the picture inside the box from which `grabcut` starts: declared once, fitted to nothing."""
+GRABCUT_ROUNDS = 5
+"""Rounds of colour models and minimum cut: about 8 ms a picture at 64 x 64, 29 ms at 112 x 112, 0.19 s at 224 x 224."""
 _LUMA = np.array([0.2125, 0.7154, 0.0721], dtype=np.float32)
 _CHUNK_PIXELS = 2**22
 
@@ -94,12 +99,40 @@ def classical_chan_vese(images: np.ndarray, steps: int = CHAN_VESE_STEPS) -> np.
     return _stored(smaller_region(halves))
 
 
+def grabcut(images: np.ndarray) -> np.ndarray:
+    """GrabCut (Rother, Kolmogorov and Blake 2004) from a box in the middle that covers `GRABCUT_AREA` of the picture.
+
+    What lies outside the box is background for good; inside, mixtures of colours and a minimum cut take turns.  Of
+    the classical cuts this is the well-known one that knows, as the ellipse does, only that the object is in the
+    middle, and yet follows its contour.  This is what OpenCV is installed for: scikit-image has no GrabCut.
+
+    Slow, see `GRABCUT_ROUNDS`: 2.9 s for 100 pictures of 112 x 112 on one core.  The mask of a picture is the same in
+    every batch and with any number of threads.  An object that reaches outside the box gives its colours to the
+    background and can be lost altogether: 29 of 100 photographs of VOC 2012 animals got an empty mask.  A picture of
+    one colour has no object.
+    """
+    masks = _no_masks(images)
+    height, width = masks.shape[1:]
+    rows, columns = (max(1, round(side * GRABCUT_AREA**0.5)) for side in (height, width))
+    box = ((width - columns) // 2, (height - rows) // 2, columns, rows)
+    for mask, image in zip(masks, images, strict=True):
+        if (image == image[:, :1, :1]).all():
+            continue  # also the picture of a single pixel, where nothing is outside the box
+        labels, models = np.zeros((height, width), np.uint8), np.zeros((2, 1, 65))
+        cv2.setRNGSeed(0)  # the mixtures start from random centres
+        blue_green_red = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
+        cv2.grabCut(blue_green_red, labels, box, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
+        mask[:] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+    return _stored(masks)
+
+
 BASELINES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     "everything_foreground": ("Everything foreground", everything_foreground),
     "centred_ellipse": (f"Centred ellipse, {ELLIPSE_AREA * 100:.0f} % of the picture", centred_ellipse),
     "otsu": ("Otsu, smaller region", otsu),
     "two_means": ("2-means in colour, smaller region", two_means),
     "classical_chan_vese": ("Classical Chan-Vese, smaller region", classical_chan_vese),
+    "grabcut": (f"GrabCut from a centred box, {GRABCUT_AREA * 100:.0f} % of the picture", grabcut),
 }
 """Name -> (title, function), from the simplest to the slowest."""
 

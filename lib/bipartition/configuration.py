@@ -55,6 +55,13 @@ class Configuration:
     warmup_crops: float = reading(
         1.0, alternatives="in (0, 1]", where="not said",
         why="smallest share of a picture that the warm-up crops and stretches to full size; 1 crops nothing")
+    warmup_contours: float = reading(
+        0.0, alternatives="in [0, 1]", where="not said",
+        why="how closely the cuts of the warm-up may follow the picture's own colours; 0 are blobs that know nothing of it, "
+            "and a judge that saw no others takes a blob about the object for better evidence than the object alone")
+    crops: float = reading(
+        1.0, alternatives="in (0, 1]", where="not said",
+        why="the same for the pictures that the decoders learn from; 1 shows them whole")
     weights: str = reading(
         "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
         why="CASM, whose structure the paper exploits, starts from ImageNet")
@@ -138,7 +145,9 @@ class Configuration:
         if self.row in ROWS and ROWS[self.row].network == "autoencoder":
             step = 2**self.autoencoder_poolings
             _require(self, "size", self.size % step == 0, f"a multiple of {step} = 2 to the power of autoencoder_poolings")
-        _require(self, "warmup_crops", 0 < self.warmup_crops <= 1, "greater than 0 and at most 1")
+        for name in ("crops", "warmup_crops"):
+            _require(self, name, 0 < getattr(self, name) <= 1, "greater than 0 and at most 1")
+        _require(self, "warmup_contours", 0 <= self.warmup_contours <= 1, "between 0 and 1")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
         _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
 

@@ -1,4 +1,4 @@
-"""Figures 4, 5 and 6 of the paper, learning curves and contact sheets: masks in, figures out, nothing trained.
+"""Figures 4, 5 and 6 of the paper, its worst pictures, learning curves, contact sheets: masks in, figures out, nothing trained.
 
 All look comes from `STYLE`.  Figures are made without pyplot, so nothing is left open; in a notebook, ``%matplotlib
 inline`` shows them.  Equal masks give equal PNG bytes.
@@ -21,7 +21,7 @@ from bipartition.evaluation import CUT, VOID
 from bipartition.rows import ROWS
 
 __all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",
-           "learning_curves", "save"]
+           "figure6_worst", "learning_curves", "lowest", "save"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
@@ -40,7 +40,8 @@ FIGURE4_ROWS = tuple(sorted((name for name, row in ROWS.items() if row.letter), 
 """Columns (a) to (f) of Figure 4."""
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
-NOT_TRAINED = "not trained"
+FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
+NOT_TRAINED, NOT_SCORED = "not trained", "no object"
 _NO_LOSS = ("epoch", "seconds", "loss", "accuracy")
 
 
@@ -51,6 +52,13 @@ def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
     queues = [random.permutation(np.flatnonzero(labels == label)) for label in random.permutation(np.unique(labels))]
     turns = [(turn, place, picture) for place, queue in enumerate(queues) for turn, picture in enumerate(queue)]
     return np.array([picture for _, _, picture in sorted(turns)[:count]], dtype=int)
+
+
+def lowest(scores: Sequence[float], count: int) -> np.ndarray:
+    """Positions of the `count` lowest numbers, the lowest first, equal ones in their order; NaN is left out."""
+    scores = np.asarray(scores, dtype=float)
+    order = np.argsort(scores, kind="stable")
+    return order[~np.isnan(scores[order])][:count]
 
 
 def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int], *,
@@ -94,11 +102,32 @@ def figure5(images: np.ndarray, masks: np.ndarray | None, indices: Sequence[int]
 def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *,
             soft: bool = False) -> Figure:
     """As `figure5`, with the truth in the second column: object white, undecided pixels grey."""
-    lines = []
-    for index in indices:
-        picture, *rest = _quartet(images[index], _one(masks, index), soft=soft)
-        lines.append([picture, _truth(truth[index]), *rest])
-    return _two_groups(lines, (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND))
+    return _two_groups(_beside_truth(images, truth, masks, indices, soft=soft), FIGURE6_COLUMNS)
+
+
+def figure6_worst(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float], *,
+                  count: int = 10, soft: bool = False) -> Figure:
+    """As `figure6`, of the pictures with the lowest IoU, the worst first, each with its IoU below the mask.
+
+    Parameters
+    ----------
+    images : ndarray of uint8, shape (N, 3, S, S)
+    truth : ndarray of uint8, shape (N, S, S)
+    masks : ndarray of uint8, shape (N, S, S), or None
+        Without a run nobody knows which are the worst: one line of labelled empty panels.
+    ious : sequence of float, length N
+        Foreground IoU of each picture; NaN where it has no object pixel, and then it is never shown.
+    count : int
+        So many pictures at most.
+    soft : bool
+        Show the mask as it is, not cut at 0.5.
+    """
+    indices = [] if masks is None else lowest(ious, count)
+    if len(indices) == 0:
+        empty = [[None] * len(FIGURE6_COLUMNS)] * 2
+        return _two_groups(empty, FIGURE6_COLUMNS, missing=NOT_TRAINED if masks is None else NOT_SCORED)
+    lines = _beside_truth(images, truth, masks, indices, soft=soft)
+    return _two_groups(lines, FIGURE6_COLUMNS, notes=[f"IoU {ious[index]:.2f}" for index in indices])
 
 
 def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence[str], *, columns: int = 8) -> Figure:
@@ -151,7 +180,7 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
 
     Parameters
     ----------
-    name : {"figure4", "figure5", "figure6"}
+    name : {"figure4", "figure5", "figure6", "figure6_worst"}
     dataset, size : str, int
         Data set and side of its pictures in pixels.
     choice : str
@@ -170,13 +199,15 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
     letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
     pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
+    beside_truth = (f"{ROWS[row].title} against the truth. Columns of each group: the picture I, the truth (object white, "
+                    f"undecided grey), the mask 1 − φ ({cut}), {parts}.")
     texts = {
         "figure4": f"Figure 4. Six ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
                    f"the mask 1 − φ ({cut}), {parts}.",
         "figure5": f"Figure 5. {ROWS[row].title}. Columns of each group: the picture I, the mask 1 − φ ({cut}), "
                    f"{parts}.",
-        "figure6": f"Figure 6. {ROWS[row].title} against the truth. Columns of each group: the picture I, "
-                   f"the truth (object white, undecided grey), the mask 1 − φ ({cut}), {parts}.",
+        "figure6": f"Figure 6. {beside_truth}",
+        "figure6_worst": f"Figure 6, the worst. {beside_truth} Below each mask: its foreground IoU.",
     }
     if name not in texts:
         raise ValueError(f"no caption for {name!r}; there are {', '.join(texts)}")
@@ -216,32 +247,49 @@ def _truth(mask: np.ndarray) -> np.ndarray:
     return np.where(mask == VOID, 0.5, (mask > 0).astype(float))
 
 
-def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str]) -> Figure:
-    """Examples in two columns of groups, read line by line; the last place stays blank if their number is odd."""
+def _beside_truth(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *,
+                  soft: bool) -> list[list[np.ndarray | None]]:
+    """What `FIGURE6_COLUMNS` show of each picture."""
+    lines = []
+    for index in indices:
+        picture, *rest = _quartet(images[index], _one(masks, index), soft=soft)
+        lines.append([picture, _truth(truth[index]), *rest])
+    return lines
+
+
+def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str], *, notes: Sequence[str] = (),
+                missing: str = NOT_TRAINED) -> Figure:
+    """Examples in two columns of groups, read line by line; the last place stays blank if their number is odd.
+
+    `notes`, one for each example, stand below its mask in small type; `missing` labels empty panels.
+    """
     width, groups = len(heads), min(2, len(lines))
     high = -(-len(lines) // 2)
-    figure, panels = _grid(rows=high, columns=groups * width, every_column=width)
+    room = {"row_gap": 0.17, "bottom": 0.17} if notes else {}
+    figure, panels = _grid(rows=high, columns=groups * width, every_column=width, **room)
     for place in range(high * groups):
         line, group = divmod(place, groups)
         part = panels[line, group * width:(group + 1) * width]
         for position, axes in enumerate(part):
             if place < len(lines):
-                _show(axes, lines[place][position])
+                _show(axes, lines[place][position], missing)
             else:
                 axes.set_axis_off()
+        if place < len(notes):
+            part[heads.index(MASK)].set_xlabel(notes[place], fontsize=STYLE["xtick.labelsize"], labelpad=2)
     for axes, head in zip(panels[0], heads * groups, strict=True):
         _head(axes, head)
     return figure
 
 
 def _grid(*, rows: int, columns: int, every_row: int = 1, every_column: int = 1, row_gap: float = GAP,
-          left: float = 0.02, top: float = 0.22) -> tuple[Figure, np.ndarray]:
+          left: float = 0.02, top: float = 0.22, bottom: float = 0.02) -> tuple[Figure, np.ndarray]:
     """Square panels of one size in groups of so many rows and columns; margins and gaps between groups in inches."""
     column_gap = 4 * GAP if every_column > 1 else GAP
     column_gaps = [column_gap if (place + 1) % every_column == 0 else GAP for place in range(columns - 1)]
     row_gaps = [row_gap if (place + 1) % every_row == 0 else GAP for place in range(rows - 1)]
     side = (WIDTH - left - 0.02 - sum(column_gaps)) / columns
-    height = top + rows * side + sum(row_gaps) + 0.02
+    height = top + rows * side + sum(row_gaps) + bottom
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         panels = np.empty((rows, columns), dtype=object)
@@ -256,12 +304,12 @@ def _grid(*, rows: int, columns: int, every_row: int = 1, every_column: int = 1,
     return figure, panels
 
 
-def _show(axes: Axes, array: np.ndarray | None) -> None:
+def _show(axes: Axes, array: np.ndarray | None, missing: str = NOT_TRAINED) -> None:
     with mpl.rc_context(STYLE):
         if array is None:
             axes.set_facecolor("0.95")
             centre = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-            axes.text(0.5, 0.5, NOT_TRAINED, color="0.35", fontsize=6.5, **centre)
+            axes.text(0.5, 0.5, missing, color="0.35", fontsize=6.5, **centre)
         else:
             axes.imshow(array, vmin=0, vmax=1, aspect="auto")
 

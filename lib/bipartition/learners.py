@@ -69,16 +69,14 @@ class ClassifierLearner:
 
     def __init__(self, network: Classifier, configuration: Configuration, accelerator: Accelerator) -> None:
         self.network, self.accelerator = network, accelerator
-        self.cuts, self.crops = configuration.warmup_cuts, configuration.warmup_crops
+        self.cuts, self.contours = configuration.warmup_cuts, configuration.warmup_contours
         self.optimisers = _optimisers(configuration, classifier=list(network.parameters()))
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """One step of gradient descent."""
-        if self.crops < 1:
-            image = random_crops(image, self.crops, rng)
         if self.cuts:
             cut = torch.rand(len(image), 1, 1, 1, generator=rng) < self.cuts
-            seen = torch.where(cut, random_cuts(len(image), image.shape[-1], rng), 1.0).to(image.device)
+            seen = torch.where(cut.to(image.device), random_cuts(image, rng, contours=self.contours), 1.0)
             image = (image * seen).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             logits = self.network(image)[0]
@@ -114,26 +112,41 @@ def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
     return cropped.contiguous(memory_format=torch.channels_last)
 
 
-def random_cuts(count: int, size: int, rng: Generator) -> Tensor:
-    """Random smooth masks, from faint shades to sharp blobs, covering any share of the picture.
+def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tensor:
+    """Random masks, from faint shades to sharp blobs, covering any share of the picture.
 
     Parameters
     ----------
-    count, size : int
+    image : Tensor, shape (N, C, H, H)
     rng : torch.Generator
+    contours : float in [0, 1]
+        0: smooth landscapes that know nothing of the picture.  Above, each landscape holds a random mix of the picture's
+        colours in a weight drawn between 0 and `contours`, so that cuts follow its contours as those of (4) do.
 
     Returns
     -------
-    Tensor, shape (count, 1, size, size), in (0, 1)
+    Tensor, shape (N, 1, H, H), in (0, 1)
     """
+    count, channels, size, _ = image.shape
     landscape = torch.zeros(count, 1, size, size)
     for grid, height in ((3, 1.0), (7, 0.7)):
         coarse = torch.randn(count, 1, grid, grid, generator=rng)
         landscape += height * F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
-    landscape = (landscape - landscape.mean(dim=(2, 3), keepdim=True)) / landscape.std(dim=(2, 3), keepdim=True)
+    landscape = _standard(landscape.to(image.device))
+    if contours:
+        mix = torch.randn(count, channels, 1, 1, generator=rng).to(image.device)
+        weight = (contours * torch.rand(count, 1, 1, 1, generator=rng)).to(image.device)
+        colours = _standard(F.avg_pool2d((mix * image).sum(dim=1, keepdim=True), 5, stride=1, padding=2))
+        landscape = _standard((1 - weight) * landscape + weight * colours)
     level = 3.2 * torch.rand(count, 1, 1, 1, generator=rng) - 1.6
     sharpness = torch.exp(0.5 + 3.5 * torch.rand(count, 1, 1, 1, generator=rng))
-    return torch.sigmoid(sharpness * (landscape - level))
+    return torch.sigmoid(sharpness.to(image.device) * (landscape - level.to(image.device)))
+
+
+def _standard(landscape: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over the pixels of each picture; a flat one stays 0."""
+    centred = landscape - landscape.mean(dim=(2, 3), keepdim=True)
+    return centred / centred.std(dim=(2, 3), keepdim=True).clamp_min(1e-6)
 
 
 class PartitionLearner:

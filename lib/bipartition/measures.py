@@ -4,7 +4,7 @@ Each number is the mean over Table 1's classes, as in its last column.  Two numb
 and are named for it: the oracle, and the ceiling in the last line.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bipartition.baselines import BASELINES
 from bipartition.contours import fill_void
 from bipartition.evaluation import Interval, evaluate, interval, object_truth
 from bipartition.rows import CEILING, CLASSES, ROWS, Row
-from bipartition.tables import MadeBy, column, line_metrics, line_title, scored_classes, seeds_shown, two
+from bipartition.tables import LineMetrics, column, line_title, scored_classes, seeds_shown, two
 
 __all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "cell", "explanation", "markdown", "measures", "through_the_grid",
            "write_measures"]
@@ -40,11 +40,17 @@ GRID_STRIDE = 4
 """The decoder's last convolution sees one value for 4 x 4 pixels: 56 x 56 of them at 224 x 224."""
 
 
-def measures(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
-             baselines: Sequence[str] = tuple(BASELINES), made_by: MadeBy | None = None) -> pd.DataFrame:
+def measures(found: LineMetrics, dataset: str, prepared: Any) -> pd.DataFrame:
     """One line for each row with a finished run, for the CAM and each baseline, and for the ceiling of the decoder's grid.
 
-    Parameters are those of `bipartition.tables.table1`.
+    Parameters
+    ----------
+    found : mapping of str to list of dict
+        What `bipartition.tables.line_metrics` gave: the lines in their order.  The ceiling is computed here.
+    dataset : str
+        Name in the first column.
+    prepared : Prepared
+        The pictures that were evaluated: its ``split("val")``, with a truth.
 
     Returns
     -------
@@ -58,11 +64,10 @@ def measures(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] 
         If the data set has no truth.
     """
     groups = scored_classes(dataset, prepared)
-    found = line_metrics(profile, dataset, prepared, rows, baselines=baselines, made_by=made_by)
     split = prepared.split("val")
     truth = fill_void(*object_truth(split.masks, split.truth_codes))
-    found[CEILING] = [evaluate(through_the_grid(truth), split, prepared.classes)]
-    lines = [_line(dataset, name, metrics, groups) for name, metrics in found.items() if metrics]
+    ceiling = [evaluate(through_the_grid(truth), split, prepared.classes)]
+    lines = [_line(dataset, name, metrics, groups) for name, metrics in (*found.items(), (CEILING, ceiling)) if metrics]
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 

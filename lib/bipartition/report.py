@@ -15,11 +15,19 @@ from bipartition.tables import line_title, seeds_shown, whose_values
 __all__ = ["write_provenance", "write_report"]
 
 FIGURES = {
-    "figure4": "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
-    "figure5": "The Mumford-Shah row on more pictures: I, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
-    "figure6": "The Mumford-Shah row beside the truth: I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
+    "figure4": (
+        "Figure 4",
+        "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
+    ),
+    "figure5": ("Figure 5", "The Mumford-Shah row on more pictures: I, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
+    "figure6": ("Figure 6", "The Mumford-Shah row beside the truth: I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
+    "figure6_worst": (
+        "Figure 6, the worst",
+        "The pictures on which the Mumford-Shah row has its lowest IoU, the worst first: "
+        "I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
+    ),
 }
-"""Alternative text of each figure, and its caption where its notebook left none."""
+"""Title of each figure; its alternative text, which is its caption too where its notebook left none."""
 
 RECORDED = ("configuration", "made_by", "provenance", "parameters", "device", "minutes")
 
@@ -172,13 +180,14 @@ def _title(row: str) -> str:
 
 def _figure(folder: Path, name: str) -> str:
     picture, text = folder / "figures" / f"{name}.png", folder / "figures" / f"{name}.txt"
-    caption = text.read_text(encoding="utf-8") if text.is_file() else FIGURES[name]
-    head = f"<h2>Figure {name.removeprefix('figure')}</h2>"
+    title, alternative = FIGURES[name]
+    caption = text.read_text(encoding="utf-8") if text.is_file() else alternative
+    head = f"<h2>{title}</h2>"
     if not picture.is_file():
         return f"{head}<p>Not made yet: <code>make figures</code>.</p>"
     data = base64.b64encode(picture.read_bytes()).decode("ascii")
     return (
-        f'{head}<figure><img alt="{html.escape(FIGURES[name])}" src="data:image/png;base64,{data}">'
+        f'{head}<figure><img alt="{html.escape(alternative)}" src="data:image/png;base64,{data}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
 

@@ -166,7 +166,8 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cpus": os.cpu_count(),
-        "versions": {name: _version(name) for name in ("torch", "torchvision", "numpy", "scikit-image", "accelerate")},
+        "versions": {name: _version(name) for name in ("torch", "torchvision", "numpy", "scikit-image",
+                                                       "opencv-python-headless", "accelerate")},
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

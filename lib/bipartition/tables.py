@@ -27,29 +27,27 @@ COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", 
            "paper_iou")
 
 MadeBy = Callable[[str, int], dict[str, Any]]
+LineMetrics = Mapping[str, list[dict[str, Any]]]
 
 
-def table1(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
-           baselines: Sequence[str] = tuple(BASELINES), made_by: MadeBy | None = None) -> pd.DataFrame:
+def table1(found: LineMetrics, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS) -> pd.DataFrame:
     """One line for each row and class, and for each row the mean over the classes that have pictures.
 
     Parameters
     ----------
-    profile, dataset : str
-        Whose runs are read: ``results/<profile>/runs/<dataset>/``.
+    found : mapping of str to list of dict
+        What `line_metrics` gave: the lines in their order.
+    dataset : str
+        Name in the first column.
     prepared : Prepared
         The pictures that were evaluated: its ``split("val")``, with a truth.
     rows : mapping of str to Row
-        Order of the lines, and the paper's values.
-    baselines : sequence of str
-        Names of `bipartition.baselines.BASELINES` to add, computed here.
-    made_by : callable, optional
-        ``(row, seed) -> dict``, asked for the warm-up too; runs made by anything else are out of date and do not count.
+        With the paper's values.
 
     Returns
     -------
     pandas.DataFrame
-        With exactly `COLUMNS`, in the order of `line_metrics`.  ``n`` is the number of validation pictures with an
+        With exactly `COLUMNS`, in the order of `found`.  ``n`` is the number of validation pictures with an
         object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
 
     Raises
@@ -59,7 +57,7 @@ def table1(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = 
     """
     groups = scored_classes(dataset, prepared)
     lines = []
-    for name, metrics in line_metrics(profile, dataset, prepared, rows, baselines=baselines, made_by=made_by).items():
+    for name, metrics in found.items():
         seeds = 0 if name in BASELINES else len(metrics)
         lines += _lines(dataset, name, metrics, seeds, groups, rows[name].paper if name in rows else {})
     return pd.DataFrame(lines, columns=list(COLUMNS))
@@ -67,10 +65,26 @@ def table1(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = 
 
 def line_metrics(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
                  baselines: Sequence[str] = tuple(BASELINES), made_by: MadeBy | None = None) -> dict[str, list[dict[str, Any]]]:
-    """What `evaluate` said, by the names of the lines of a table; parameters as for `table1`.
+    """What `evaluate` said, by the names of the lines of a table: read once, for `table1` and `bipartition.measures.measures`.
 
-    First the rows, with one entry for each finished seed or none; then `bipartition.rows.CAM`, if a warm-up run has left
-    masks; then the baselines, with one entry.
+    Parameters
+    ----------
+    profile, dataset : str
+        Whose runs are read: ``results/<profile>/runs/<dataset>/``.
+    prepared : Prepared
+        The pictures that were evaluated: its ``split("val")``.
+    rows : mapping of str to Row
+        Order of the lines.
+    baselines : sequence of str
+        Names of `bipartition.baselines.BASELINES` to add, computed here.
+    made_by : callable, optional
+        ``(row, seed) -> dict``, asked for the warm-up too; runs made by anything else are out of date and do not count.
+
+    Returns
+    -------
+    dict of str to list of dict
+        First the rows, with one entry for each finished seed or none; then `bipartition.rows.CAM`, if a warm-up run has
+        left masks; then the baselines, with one entry.
     """
     found = {}
     for name in (*rows, WARM_UP):

@@ -24,6 +24,8 @@ NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_
              "figure6": "05_figure6", "table1": "06_table1"}
 DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "table1": "table1"}
 """Each figure and the table, and which of the profile's data sets it shows."""
+PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
+"""What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
 
 _SOURCES: dict[tuple, str] = {}
 
@@ -73,8 +75,9 @@ def plan(request: Request) -> list[Task]:
         tasks += [_training(request, dataset, row, seed)
                   for dataset in request.datasets for seed in request.seeds for row in request.rows]
     if "figures" in request.steps:
-        tasks += [_drawing(request, name, [f"figures/{name}.png", f"figures/{name}.pdf"], ["figures.py"])
-                  for name in DRAWINGS if name != "table1" and _can_be_drawn(request, name)]
+        tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
+                           ["figures.py"])
+                  for name, pictures in PICTURES.items() if _can_be_drawn(request, name)]
     if "table" in request.steps and _can_be_drawn(request, "table1"):
         code = ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py"]
         outputs = ["table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"]
@@ -192,7 +195,7 @@ def _report(request: Request) -> Task:
         write_report(request.profile)
 
     parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", "claims.csv",
-             *(f"figures/{name}.png" for name in DRAWINGS)]
+             *(f"figures/{picture}.png" for pictures in PICTURES.values() for picture in pictures)]
     code = ["report.py", "measures.py", "claims.py", "tables.py"]
     files = [*(request.folder / part for part in parts), *(Path(__file__).parent / part for part in code)]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,

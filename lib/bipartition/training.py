@@ -27,7 +27,7 @@ from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.evaluation import evaluate
-from bipartition.learners import Learner, build_learner
+from bipartition.learners import Learner, build_learner, random_crops
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
@@ -112,9 +112,9 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 def warm_up_configuration(configuration: Configuration) -> Configuration:
     """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
     kept = ("dataset", "seed", "size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts",
-            "warmup_crops", "weights", "optimiser")
+            "warmup_crops", "warmup_contours", "weights", "optimiser")
     return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
-                         batch_size=configuration.warmup_batch_size,
+                         crops=configuration.warmup_crops, batch_size=configuration.warmup_batch_size,
                          **{name: getattr(configuration, name) for name in kept})
 
 
@@ -228,7 +228,10 @@ def _train_epoch(learner: Learner, pictures: Tensor, labels: Tensor, configurati
         chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size]
         batch = pictures[chosen]
         batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
-        for name, value in learner.step(unit_range(batch), labels[chosen], rng).items():
+        image = unit_range(batch)
+        if configuration.crops < 1:
+            image = random_crops(image, configuration.crops, rng)
+        for name, value in learner.step(image, labels[chosen], rng).items():
             totals[name] = totals.get(name, 0) + value.detach()
             counts[name] = counts.get(name, 0) + 1
         for scheduler in schedulers.values():
