@@ -222,6 +222,21 @@ class TestTheWeightOfTheArea:
         gradient, = torch.autograd.grad(area.sum(), masks)
         torch.testing.assert_close(gradient, torch.full_like(masks, -0.5 / 32**2))
 
+    def test_root_pulls_like_share_at_the_mean_area_and_less_at_a_larger_one(self):
+        masks, area = self.parts("root")
+        torch.testing.assert_close(area, 2 * 0.5 * (0.5 * torch.tensor([0.8, 0.6, 0.4, 0.2])).sqrt())
+        gradient, = torch.autograd.grad(area.sum(), masks)
+        pull = -gradient[:, 0, 0, 0] * 32**2
+        torch.testing.assert_close(pull, 0.5 * (0.5 / torch.tensor([0.8, 0.6, 0.4, 0.2])).sqrt())
+
+    def test_root_has_a_finite_pull_at_an_empty_mask(self):
+        learner = learner_of("chan_vese", area_weight="root")
+        masks = torch.ones(2, 1, 8, 8).requires_grad_()
+        parts = objective_parts(torch.rand(2, 3, 8, 8), Partition(masks), torch.zeros(2, dtype=torch.int64), learner.row,
+                                learner.configuration)
+        gradient, = torch.autograd.grad(parts["area"].sum(), masks)
+        assert parts["area"].isfinite().all() and gradient.isfinite().all()
+
 
 class TestRandomCrops:
     def ramp(self, count=200):

@@ -191,13 +191,23 @@ def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Ro
         parts = segmentation_objective(image, phi, partition.matrices)
     else:
         parts = regularisation(phi) if configuration.regularised else {}
-    if configuration.area_weight == "share" and "area" in parts:
-        # A weight and no square: each picture is pushed alike, however large its own object is.
-        parts["area"] = parts["area"] * parts["area"].mean().detach()
+    if configuration.area_weight != "constant" and "area" in parts:
+        parts["area"] = _relaxed(parts["area"], root=configuration.area_weight == "root")
     if partition.foreground_logits is not None:
         parts |= classification_objective(partition.foreground_logits, partition.background_logits, labels,
                                           configuration.background_probability)
     return parts
+
+
+def _relaxed(areas: Tensor, *, root: bool) -> Tensor:
+    """The area term with a weight that follows the mini-batch's mean area s: ``s a``, or ``2 s sqrt(s a)`` with `root`.
+
+    Both pull with the slope s at a picture of mean area.  s is a weight and no variable: without `root` each picture is pulled
+    alike, however large its own object is; the root's slope falls with the picture's own area.
+    """
+    share = areas.mean().detach()
+    # The root is infinitely steep at 0, where there is nothing left to pull at.
+    return 2 * share * (share * areas.clamp_min(1e-4)).sqrt() if root else share * areas
 
 
 def objective_weights(configuration: Configuration) -> dict[str, float]:
