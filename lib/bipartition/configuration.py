@@ -74,8 +74,8 @@ class Configuration:
     area_weight: str = reading(
         "constant", alternatives=("constant", "share", "root"), where="(7), (10), (15)",
         why="constant: lambda1, as printed; share: lambda1 times the foreground share of the mini-batch at hand, which pushes "
-            "while everything is foreground and lets go as the masks shrink; root: the same on the whole, but on the square root "
-            "of each picture's area, which pulls less at a large object and more at a small one")
+            "while everything is foreground and lets go as the masks shrink; root: the same on the whole, but on the square "
+            "root of each picture's area, which pulls less at a large object and more at a small one")
     lambda2: float = reading(
         1.0, alternatives=">= 0", where="(7), (10), (15)", why="weight of |grad phi|; never given")
     lambda3: float = reading(
