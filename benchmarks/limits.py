@@ -1,0 +1,160 @@
+"""What limits a finished run, its objective or its network?  Two diagnoses that look at the truth, as no training here does.
+
+    python benchmarks/limits.py --profile laptop --row chan_vese --seed 0 [--epochs 3] [--pictures 256]
+
+**Objective.** The loss that the run minimised, part by part, at masks that it did not make: the truth, the truth on the
+decoder's grid, the truth grown and shrunk, an ellipse, the whole picture.  Where the truth costs more than the learnt mask,
+the loss asks for something else than the object.
+
+**Network.** The same decoder and classifier, from the same warm-up, taught the true masks by cross-entropy: how much of the
+object can these feature maps tell at this size?  No row of Table 1, which learns from labels alone, can be expected above.
+
+Both are measured on the pictures of the table, and printed as Markdown.
+"""
+
+import argparse
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bipartition import runs
+from bipartition.baselines import centred_ellipse
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import Prepared, Split, prepare
+from bipartition.evaluation import evaluate, object_truth
+from bipartition.learners import PartitionLearner, build_learner, objective_parts
+from bipartition.measures import through_the_grid
+from bipartition.networks import Classifier, Partition
+from bipartition.profiles import configuration_for, load_profile
+from bipartition.rows import CLASSES, ROWS, WARM_UP
+from bipartition.training import accelerator_for_this_machine, generator, predict, unit_range
+
+ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
+STEP = 4
+"""Pixels by which the truth is grown and shrunk, for each 112 of the picture's size."""
+
+
+def main() -> None:
+    """Both diagnoses of one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--row", default="chan_vese", choices=ROWS_WITH_ONE_DECODER)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=3, help="of the network that is shown the truth")
+    parser.add_argument("--pictures", type=int, default=256, help="at most so many for the first diagnosis")
+    options = parser.parse_args()
+    profile = load_profile(options.profile)
+    dataset = profile.sets["table1"]
+    configuration = configuration_for(profile, dataset, options.row, options.seed)
+    folder = runs.run_folder(profile.name, dataset, options.row, options.seed)
+    if not (folder / "metrics.json").is_file():
+        parser.exit(1, f"error: {folder} holds no finished run; make it with: make train PROFILE={options.profile} "
+                       f"ROWS={options.row} SEEDS={options.seed}\n")
+    prepared = prepare(dataset, configuration.size, profile.options(dataset))
+    start = load_file(folder.parent.parent / WARM_UP / folder.name / "model.safetensors")
+    print(f"{options.row} on {dataset}, seed {options.seed}, {configuration.size} px, profile {profile.name}\n")
+    print(objective_table(configuration, prepared, start, np.load(folder / "masks.npy"), options.pictures))
+    print()
+    print(ceiling_table(configuration, prepared, start, options.epochs))
+
+
+def learner_for(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor]) -> PartitionLearner:
+    """The row's learner as its training began."""
+    torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
+    classifier = Classifier(len(prepared.classes))
+    classifier.load_state_dict(start)
+    learner = build_learner(configuration, classifier, accelerator_for_this_machine())
+    learner.network.to(learner.accelerator.device, memory_format=torch.channels_last)
+    return learner
+
+
+@torch.no_grad()
+def objective_table(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor], masks: np.ndarray,
+                    pictures: int) -> str:
+    """Mean of each part of the loss at several masks, as the warmed-up classifier judges them."""
+    learner = learner_for(configuration, prepared, start)
+    judge, device = learner.network.classifier.eval(), learner.accelerator.device
+    split = prepared.split("val")
+    chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
+    objects, void = object_truth(split.masks[chosen], split.truth_codes[chosen])
+    reach = 2 * round(STEP * configuration.size / 112) + 1
+    truth = torch.from_numpy(objects)[:, None].float()
+    candidates = {
+        "learnt": torch.from_numpy(masks[chosen])[:, None] / 255,
+        "the truth": truth,
+        "the truth on the decoder's grid": torch.from_numpy(through_the_grid(objects))[:, None] / 255,
+        "the truth, grown": F.max_pool2d(truth, reach, 1, reach // 2),
+        "the truth, shrunk": -F.max_pool2d(-truth, reach, 1, reach // 2),
+        "centred ellipse": torch.from_numpy(centred_ellipse(np.array(split.images[chosen])))[:, None] / 255,
+        "the whole picture": torch.ones_like(truth),
+    }
+    lines = []
+    for name, foreground in candidates.items():
+        sums: dict[str, float] = {}
+        for first in range(0, len(chosen), configuration.batch_size):
+            part = slice(first, first + configuration.batch_size)
+            image = unit_range(torch.from_numpy(np.array(split.images[chosen[part]])).to(device))
+            labels = torch.from_numpy(split.labels[chosen[part]]).to(device)
+            kept = foreground[part].to(device)
+            partition = Partition(1 - kept, None, None, judge(kept * image)[0], judge((1 - kept) * image)[0])
+            parts = objective_parts(image, partition, labels, learner.row, configuration)
+            values = {key: learner.weights[key] * part.mean() for key, part in parts.items()}
+            for key, value in ({"sum": sum(values.values())} | values).items():
+                sums[key] = sums.get(key, 0.0) + float(value) * len(labels) / len(chosen)
+        if not lines:
+            lines += ["| mask | IoU | " + " | ".join(sums) + " |", "|---|" + "---:|" * (len(sums) + 1)]
+        cut = (foreground[:, 0] >= 0.5).numpy()
+        union = ((cut | objects) & ~void).sum(axis=(1, 2))
+        iou = np.nanmean(np.where(union, (cut & objects & ~void).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan))
+        lines.append(f"| {name} | {iou:.2f} | " + " | ".join(f"{value:.2f}" for value in sums.values()) + " |")
+    return "\n".join(lines)
+
+
+def ceiling_table(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor], epochs: int) -> str:
+    """IoU after each epoch of a network that is taught the true masks."""
+    learner = learner_for(configuration, prepared, start)
+    train, val = prepared.split("train"), prepared.split("val")
+    steps = len(train.labels) // configuration.batch_size
+    schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(one, steps * epochs) for one in learner.optimisers.values()]
+    lines = ["| epoch with the truth | mean IoU | " + " | ".join(CLASSES) + " |", "|---|" + "---:|" * (len(CLASSES) + 1)]
+    for epoch in range(epochs):
+        learner.network.train()
+        order = torch.randperm(len(train.labels), generator=generator(configuration.seed, "batches", epoch)).numpy()
+        for step in range(steps):
+            _teach(learner, train, order[step * configuration.batch_size:(step + 1) * configuration.batch_size])
+            for scheduler in schedulers:
+                scheduler.step()
+        masks, _ = predict(learner, val.images, learner.accelerator)
+        found = evaluate(masks, val, prepared.classes)["classes"]
+        scores = [found[name]["iou"] if name in found else None for name in CLASSES]
+        mean = np.mean([score for score in scores if score is not None])
+        lines.append(f"| {epoch + 1} | {mean:.3f} | " + " | ".join("" if s is None else f"{s:.2f}" for s in scores) + " |")
+    return "\n".join(lines)
+
+
+def _teach(learner: PartitionLearner, train: Split, chosen: np.ndarray) -> None:
+    """One step towards the true masks; every second batch is mirrored, void pixels do not count."""
+    device = learner.accelerator.device
+    mirrored = bool(chosen[0] % 2)
+    objects, void = (torch.from_numpy(array).to(device) for array in
+                     object_truth(train.masks[chosen], train.truth_codes[chosen]))
+    image = unit_range(torch.from_numpy(np.array(train.images[chosen])).to(device))
+    if mirrored:
+        image, objects, void = image.flip(-1), objects.flip(-1), void.flip(-1)
+    with learner.accelerator.autocast():
+        phi = learner.network.segment(image).background_mask
+    foreground = (1 - phi[:, 0]).clamp(1e-5, 1 - 1e-5)
+    loss = (F.binary_cross_entropy(foreground, objects.float(), reduction="none") * ~void).mean()
+    for optimiser in learner.optimisers.values():
+        optimiser.zero_grad(set_to_none=True)
+    learner.accelerator.backward(loss)
+    for optimiser in learner.optimisers.values():
+        optimiser.step()
+
+
+if __name__ == "__main__":
+    main()
