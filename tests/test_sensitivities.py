@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bipartition.configuration import Configuration
-from bipartition.sensitivities import COLUMNS, USUAL, only_changed, sensitivities, sensitivity_figure, spread
+from bipartition.sensitivities import COLUMNS, USUAL, only_changed, seen_from, sensitivities, sensitivity_figure, spread
 
 USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, alpha=10.0, lambda1=1.0).to_dict()
 
@@ -88,3 +88,11 @@ def test_the_chart_has_a_line_for_each_setting_and_the_usual_one_across(trials):
     assert (low, high) == pytest.approx((0.44, 0.52))
     assert np.all(np.diff(axes.get_yticks()) > 0) and axes.get_ylim()[0] > axes.get_ylim()[1]
     assert [text.get_text() for text in axes.texts].count("0.30") == 5
+
+
+def test_seen_from_another_run_a_line_names_what_it_changes_of_that_one():
+    trials = pd.DataFrame({"settings": ['{}', '{"alpha": 20}', '{"alpha": 20, "lambda1": 0.3}', '{"epochs": 9}']})
+    usual = {"alpha": 10, "lambda1": 0.5, "epochs": 5}
+    seen = seen_from(trials, usual, {"alpha": 20})["settings"].map(json.loads)
+    assert list(seen) == [{"alpha": 10}, {}, {"lambda1": 0.3}, {"epochs": 9, "alpha": 10}]
+    assert list(trials["settings"])[0] == "{}"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bipartition.figures import COLOURS, STYLE, WIDTH
 
-__all__ = ["COLUMNS", "USUAL", "only_changed", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
+__all__ = ["COLUMNS", "USUAL", "only_changed", "seen_from", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
 
 USUAL = "usual"
 """In the column ``field``, of the lines with the usual settings."""
@@ -58,6 +58,32 @@ def sensitivities(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> p
     lines.sort(key=lambda line: (line["field"] != USUAL, -moved[line["field"]], line["field"], *_order(line["value"]),
                                  line["seed"]))
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def seen_from(trials: pd.DataFrame, usual: Mapping[str, Any], base: Mapping[str, Any]) -> pd.DataFrame:
+    """The same trials, each with what it changes of another run than the usual one.
+
+    Parameters
+    ----------
+    trials : DataFrame
+        Its lines name what they change of `usual`.
+    usual : mapping
+        As for `sensitivities`.
+    base : mapping
+        What the other run changes of `usual`.
+
+    Returns
+    -------
+    DataFrame
+        To be read with ``usual | base`` as the usual settings.
+    """
+    def shift(text: str) -> str:
+        settings = json.loads(text)
+        names = dict.fromkeys([*settings, *base])
+        values = {name: settings.get(name, usual.get(name)) for name in names}
+        return json.dumps({name: value for name, value in values.items() if value != base.get(name, usual.get(name))})
+
+    return trials.assign(settings=trials["settings"].map(shift))
 
 
 def only_changed(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Collection[str]) -> pd.DataFrame:
