@@ -63,3 +63,15 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
     assert table.loc["alpha", "here"] == 7.0 and table.loc["alpha", "default"] == 1.0
     assert (table[["alternatives", "why", "where in the paper"]].map(len) > 0).all().all()
     assert "size" not in table.index
+
+
+@pytest.mark.parametrize(("row", "unread"), [
+    ("casm", {"lambda3", "lambda4", "matrix_rate", "autoencoder_width", "autoencoder_poolings"}),
+    ("chan_vese", {"casm_area", "lambda3", "lambda4", "matrix_rate", "autoencoder_width", "autoencoder_poolings"}),
+    ("mumford_shah", {"casm_area", "autoencoder_width", "autoencoder_poolings"}),
+    ("mumford_shah_only", {"casm_area"}),
+    ("classifier", set()),
+])
+def test_what_decides_a_run_is_all_but_what_its_row_does_not_read(row, unread):
+    configuration = Configuration(row=row, dataset="cartoons", seed=0)
+    assert configuration.to_dict().keys() - configuration.decisive().keys() == unread

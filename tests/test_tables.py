@@ -47,7 +47,7 @@ def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", made_by="now"):
     masks = np.where(random.random(truth.shape) < flips, ~truth, truth).astype(np.uint8) * 255
     folder = runs.run_folder("demo", dataset, row, seed)
     metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
-    runs.write_json(folder / "config.json", {"made_by": made_by})
+    runs.write_json(folder / "config.json", {"made_by": {"configuration": {}, "when": made_by}})
     runs.write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -116,7 +116,7 @@ def test_only_runs_of_these_pictures_and_this_making_count(prepared):
     write_run(prepared, "chan_vese", 0)
     write_run(prepared, "chan_vese", 1, made_by="before")
     assert list(finished_runs("demo", "voc2012", "chan_vese", prepared)) == [0, 1]
-    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: "now")) == [0]
+    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: {"configuration": {}, "when": "now"})) == [0]
     assert list(finished_runs("demo", "voc2012", "chan_vese", FakePrepared(count=9))) == []
     assert list(finished_runs("smoke", "voc2012", "chan_vese", prepared)) == []
 

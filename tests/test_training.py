@@ -171,6 +171,14 @@ class TestTrainRow:
         folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
         assert len(lines) == 3 and runs.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
 
+    def test_a_setting_that_the_row_does_not_read_trains_nothing(self, cartoons, tmp_path):
+        folder, _ = train(tiny(casm_area=1.0), cartoons, tmp_path)
+        before = (folder / "metrics.json").stat().st_mtime_ns
+        train(tiny(casm_area=2.0), cartoons, tmp_path)
+        assert (folder / "metrics.json").stat().st_mtime_ns == before
+        train(tiny(casm_area=2.0, lambda1=0.5), cartoons, tmp_path)
+        assert (folder / "metrics.json").stat().st_mtime_ns > before
+
     def test_an_interrupted_retraining_does_not_look_finished_with_the_old_numbers(self, cartoons, tmp_path, monkeypatch):
         folder, _ = train(tiny(), cartoons, tmp_path)
 

@@ -174,6 +174,16 @@ class Configuration:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
+    def decisive(self) -> dict[str, Any]:
+        """`to_dict` without what the row does not read: another value of these gives the same run."""
+        unread: set[str] = set()
+        if self.row in ROWS:
+            row = ROWS[self.row]
+            unread |= {"casm_area"} if row.network != "casm" else set()
+            unread |= {"autoencoder_width", "autoencoder_poolings"} if row.network != "autoencoder" else set()
+            unread |= {"lambda3", "lambda4", "matrix_rate"} if row.energy != "mumford_shah" else set()
+        return {name: value for name, value in self.to_dict().items() if name not in unread}
+
 
 def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
     """What the paper leaves open and how it is read here.

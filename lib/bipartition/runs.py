@@ -61,9 +61,12 @@ def fingerprint(what: Any) -> str:
 
 
 def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
-    """All that decides a run's result; a finished run is up to date while this is equal."""
+    """All that decides a run's result; a finished run is up to date while this is equal.
+
+    Settings that the row does not read are left out, so that a change of CASM's area weight retrains CASM alone.
+    """
     return {
-        "configuration": configuration.to_dict(),
+        "configuration": configuration.decisive(),
         "data": data_checksum,
         "weights": weights_source(configuration),
         "method_version": METHOD_VERSION,
@@ -92,8 +95,16 @@ def weights_source(configuration: Configuration) -> dict[str, str]:
 
 
 def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
-    """True if the run in `folder` has its ``metrics.json`` (written last) and was made by exactly `made_by`."""
-    return (folder / "metrics.json").is_file() and read_json(folder / "config.json").get("made_by") == made_by
+    """True if the run in `folder` has its ``metrics.json`` (written last) and was made by `made_by`.
+
+    Settings that `made_by` does not name do not count: a run may have recorded what its row does not read.
+    """
+    if not (folder / "metrics.json").is_file():
+        return False
+    recorded = read_json(folder / "config.json").get("made_by") or {}
+    settings = recorded.get("configuration") or {}
+    named = {name: settings[name] for name in made_by["configuration"] if name in settings}
+    return recorded | {"configuration": named} == made_by
 
 
 @contextlib.contextmanager
