@@ -116,7 +116,8 @@ def test_only_runs_of_these_pictures_and_this_making_count(prepared):
     write_run(prepared, "chan_vese", 0)
     write_run(prepared, "chan_vese", 1, made_by="before")
     assert list(finished_runs("demo", "voc2012", "chan_vese", prepared)) == [0, 1]
-    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: {"configuration": {}, "when": "now"})) == [0]
+    now = {"configuration": {}, "when": "now"}
+    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: now)) == [0]
     assert list(finished_runs("demo", "voc2012", "chan_vese", FakePrepared(count=9))) == []
     assert list(finished_runs("smoke", "voc2012", "chan_vese", prepared)) == []
 
