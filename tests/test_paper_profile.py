@@ -11,7 +11,7 @@ from bipartition.companion import open_photographs
 from bipartition.pipeline import main
 from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
-from bipartition.tables import table1
+from bipartition.tables import line_metrics, table1
 from miniatures import voc_photos, write_dogs_vs_cats, write_voc
 
 
@@ -46,6 +46,7 @@ def test_one_step_of_every_row_on_both_data_sets(miniatures, root, capsys):
             assert np.load(folder / "masks.npy").shape[1:] == (224, 224)
             mean = runs.read_json(folder / "metrics.json")["mean_iou"]
             assert (mean is None) == (dataset == "dogs-vs-cats")
-    table = table1(profile.name, "voc2012", open_photographs(profile, "voc2012"), baselines=())
+    prepared = open_photographs(profile, "voc2012")
+    table = table1(line_metrics(profile.name, "voc2012", prepared, baselines=()), "voc2012", prepared)
     measured = table[(table["row"] == "chan_vese") & (table["n"] > 0)]
     assert measured["seeds"].eq(1).all() and measured["iou"].between(0, 1).all()
