@@ -13,25 +13,23 @@ Both are measured on the pictures of the table, and printed as Markdown.
 """
 
 import argparse
-from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
-from torch import Tensor
 
 from bipartition import runs
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
-from bipartition.evaluation import evaluate, object_truth
-from bipartition.learners import PartitionLearner, build_learner, objective_parts
+from bipartition.evaluation import evaluate, foreground_overlap, object_truth
+from bipartition.learners import PartitionLearner, descend, objective_parts
 from bipartition.measures import through_the_grid
-from bipartition.networks import Classifier, Partition
+from bipartition.networks import Partition
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
-from bipartition.training import accelerator_for_this_machine, generator, predict, unit_range
+from bipartition.training import accelerator_for_this_machine, fresh_learner, generator, predict, unit_range
 
 ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
 STEP = 4
@@ -55,28 +53,18 @@ def main() -> None:
         parser.exit(1, f"error: {folder} holds no finished run; make it with: make train PROFILE={options.profile} "
                        f"ROWS={options.row} SEEDS={options.seed}\n")
     prepared = prepare(dataset, configuration.size, profile.options(dataset))
-    start = load_file(folder.parent.parent / WARM_UP / folder.name / "model.safetensors")
+    start = folder.parent.parent / WARM_UP / folder.name / "model.safetensors"
     print(f"{options.row} on {dataset}, seed {options.seed}, {configuration.size} px, profile {profile.name}\n")
     print(objective_table(configuration, prepared, start, np.load(folder / "masks.npy"), options.pictures))
     print()
     print(ceiling_table(configuration, prepared, start, options.epochs))
 
 
-def learner_for(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor]) -> PartitionLearner:
-    """The row's learner as its training began."""
-    torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
-    classifier = Classifier(len(prepared.classes))
-    classifier.load_state_dict(start)
-    learner = build_learner(configuration, classifier, accelerator_for_this_machine())
-    learner.network.to(learner.accelerator.device, memory_format=torch.channels_last)
-    return learner
-
-
 @torch.no_grad()
-def objective_table(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor], masks: np.ndarray,
+def objective_table(configuration: Configuration, prepared: Prepared, start: Path, masks: np.ndarray,
                     pictures: int) -> str:
     """Mean of each part of the loss at several masks, as the warmed-up classifier judges them."""
-    learner = learner_for(configuration, prepared, start)
+    learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
     judge, device = learner.network.classifier.eval(), learner.accelerator.device
     split = prepared.split("val")
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
@@ -108,15 +96,15 @@ def objective_table(configuration: Configuration, prepared: Prepared, start: Map
         if not lines:
             lines += ["| mask | IoU | " + " | ".join(sums) + " |", "|---|" + "---:|" * (len(sums) + 1)]
         cut = (foreground[:, 0] >= 0.5).numpy()
-        union = ((cut | objects) & ~void).sum(axis=(1, 2))
-        iou = np.nanmean(np.where(union, (cut & objects & ~void).sum(axis=(1, 2)) / np.maximum(union, 1), np.nan))
+        overlap, union = foreground_overlap(cut, objects, void)
+        iou = np.nanmean(np.where(union, overlap / np.maximum(union, 1), np.nan))
         lines.append(f"| {name} | {iou:.2f} | " + " | ".join(f"{value:.2f}" for value in sums.values()) + " |")
     return "\n".join(lines)
 
 
-def ceiling_table(configuration: Configuration, prepared: Prepared, start: Mapping[str, Tensor], epochs: int) -> str:
+def ceiling_table(configuration: Configuration, prepared: Prepared, start: Path, epochs: int) -> str:
     """IoU after each epoch of a network that is taught the true masks."""
-    learner = learner_for(configuration, prepared, start)
+    learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
     train, val = prepared.split("train"), prepared.split("val")
     steps = len(train.labels) // configuration.batch_size
     schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(one, steps * epochs) for one in learner.optimisers.values()]
@@ -149,11 +137,7 @@ def _teach(learner: PartitionLearner, train: Split, chosen: np.ndarray) -> None:
         phi = learner.network.segment(image).background_mask
     foreground = (1 - phi[:, 0]).clamp(1e-5, 1 - 1e-5)
     loss = (F.binary_cross_entropy(foreground, objects.float(), reduction="none") * ~void).mean()
-    for optimiser in learner.optimisers.values():
-        optimiser.zero_grad(set_to_none=True)
-    learner.accelerator.backward(loss)
-    for optimiser in learner.optimisers.values():
-        optimiser.step()
+    descend(learner.optimisers, loss, learner.accelerator)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import pandas as pd
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
-from bipartition.evaluation import Interval, evaluate, interval, paired_difference
+from bipartition.evaluation import Interval, evaluate, interval
 from bipartition.rows import CLASSES, ROWS
 from bipartition.sensitivities import USUAL, sensitivities
-from bipartition.tables import MadeBy, column, finished_runs, line_title, scored_classes, two
+from bipartition.tables import MadeBy, column, finished_runs, line_title, paired, scored_classes, two
 
 __all__ = ["CLAIMS", "COLUMNS", "HEADS", "cells", "claims", "explanation", "markdown", "published_trials", "verdict",
            "write_claims"]
@@ -230,13 +230,11 @@ def _compared(number: int, found: ByRow, key: str, first: str, second: str, grou
     one, other = found[key][first], found[key][second]
     if second in BASELINES:
         other = dict.fromkeys(one, other[-1])
-    seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
+    gain, seeds = paired(one, other, groups)
     if not seeds:
         return _line(number, measure)
-    mine = np.isin(groups, CLASSES)
-    values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
     means = [_span(_mean({seed: by_seed[seed] for seed in seeds}, groups)) for by_seed in (one, other)]
-    return _line(number, measure, found=paired_difference(*values, groups[mine]), seeds=len(seeds),
+    return _line(number, measure, found=gain, seeds=len(seeds),
                  direction=direction, note=" against ".join(means))
 
 

@@ -15,7 +15,7 @@ from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Pa
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["Learner", "PartitionLearner", "build_learner", "objective_parts", "objective_weights",
+__all__ = ["Learner", "PartitionLearner", "build_learner", "descend", "objective_parts", "objective_weights",
            "random_crops", "random_cuts"]
 
 MOMENTUM = 0.9
@@ -81,7 +81,7 @@ class ClassifierLearner:
         with self.accelerator.autocast():
             logits = self.network(image)[0]
         loss = F.cross_entropy(logits.float(), labels)
-        _descend(self.optimisers, loss, self.accelerator)
+        descend(self.optimisers, loss, self.accelerator)
         return {"loss": loss, "accuracy": (logits.argmax(dim=1) == labels).float().mean()}
 
 
@@ -175,7 +175,7 @@ class PartitionLearner:
             clean = F.cross_entropy(partition.image_logits.float(), labels)
             loss = loss + clean
             shown |= {"clean": clean, "accuracy": (partition.image_logits.argmax(dim=1) == labels).float().mean()}
-        _descend(self.optimisers, loss, self.accelerator)
+        descend(self.optimisers, loss, self.accelerator)
         return shown
 
 
@@ -248,7 +248,8 @@ def _optimisers(configuration: Configuration, **groups: list[nn.Parameter]) -> d
     return optimisers
 
 
-def _descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accelerator: Accelerator) -> None:
+def descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accelerator: Accelerator) -> None:
+    """One step of every optimiser down the slope of `loss`."""
     for optimiser in optimisers.values():
         optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)

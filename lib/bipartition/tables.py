@@ -19,8 +19,7 @@ from bipartition.evaluation import Interval, evaluate, interval, object_truth, p
 from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
 
 __all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
-           "scored_classes", "seeds_shown", "styled", "table1", "two", "whose_values",
-           "write_table1"]
+           "paired", "scored_classes", "seeds_shown", "styled", "table1", "two", "whose_values", "write_table1"]
 
 MEAN = "mean"
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
@@ -141,14 +140,32 @@ def difference(profile: str, dataset: str, prepared: Any, first: str, second: st
     """
     one, other = ({seed: column(metrics, key) for seed, metrics in
                    finished_runs(profile, dataset, row, prepared, made_by=made_by).items()} for row in (first, second))
+    split = prepared.split("val")
+    return paired(one, other, np.array([prepared.classes[label] for label in split.labels]))[0]
+
+
+def paired(one: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray], groups: np.ndarray) -> tuple[Interval, list[int]]:
+    """Mean over Table 1's classes of `one` minus `other`, and the seeds that both have numbers of.
+
+    Parameters
+    ----------
+    one, other : mapping of seed to ndarray, shape (N,)
+        A number of every picture.
+    groups : ndarray of str, shape (N,)
+        Class of each picture.
+
+    Returns
+    -------
+    difference : Interval
+        All NaN without a common seed.
+    seeds : list of int
+    """
     seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
     if not seeds:
-        return Interval(np.nan, np.nan, np.nan)
-    split = prepared.split("val")
-    groups = np.array([prepared.classes[label] for label in split.labels])
+        return Interval(np.nan, np.nan, np.nan), seeds
     mine = np.isin(groups, CLASSES)
     values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
-    return paired_difference(*values, groups[mine])
+    return paired_difference(*values, groups[mine]), seeds
 
 
 def write_table1(table: pd.DataFrame, folder: Path, rows: Mapping[str, Row] = ROWS) -> None:

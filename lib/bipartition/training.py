@@ -31,8 +31,8 @@ from bipartition.learners import Learner, build_learner, random_crops
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["CAM_CUT", "accelerator_for_this_machine", "activation_mask", "generator", "predict", "train_row", "unit_range",
-           "warm_up_configuration"]
+__all__ = ["CAM_CUT", "accelerator_for_this_machine", "activation_mask", "fresh_learner", "generator", "predict", "train_row",
+           "unit_range", "warm_up_configuration"]
 
 CAM_CUT = 0.2
 """Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
@@ -78,7 +78,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         start = warm_up / "model.safetensors"
 
     accelerator = accelerator_for_this_machine()
-    learner = _fresh_learner(configuration, prepared, start, accelerator)
+    learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
     pictures = torch.from_numpy(np.array(train.images)).to(accelerator.device)
     labels = torch.from_numpy(train.labels).to(accelerator.device)
@@ -282,8 +282,9 @@ def _is_older(name: str) -> bool:
     return name.startswith(("snapshot.", "snapshots."))
 
 
-def _fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
+def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                    accelerator: Accelerator) -> Learner:
+    """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
     file = os.environ.get("RESNET18_WEIGHTS") if configuration.weights == "imagenet" else None
     weights = "none" if start else file or configuration.weights
     with torch.random.fork_rng():
