@@ -13,7 +13,7 @@ from bipartition.profiles import profile_names
 from bipartition.rows import ROWS
 
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
-         "07_ambiguities"]
+         "07_ambiguities", "08_pets"]
 CELL_METADATA = {"tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
 LONGEST = 30

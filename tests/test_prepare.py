@@ -26,7 +26,7 @@ FEW = {"train": 12, "val": 6}
 def data(tmp_path, monkeypatch):
     """A data folder of this test's own, and no real data set."""
     monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / "data"))
-    for name in ("VOC_ROOT", "DOGS_VS_CATS_ROOT"):
+    for name in ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "data"
 
@@ -180,7 +180,7 @@ def test_empty_split_says_what_was_left_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("birds", 32), "no data set 'birds'; the data sets are cartoons, voc2012, dogs-vs-cats"),
+    (("birds", 32), "no data set 'birds'; the data sets are cartoons, voc2012, dogs-vs-cats, oxford-pets"),
     (("cartoons", 0), "size = 0"), (("cartoons", 32, {"train": 0}), "train = 0 pictures of cartoons"),
     (("cartoons", 32, {"val": "many"}), "val = 'many'")])
 def test_wrong_arguments_are_named(arguments, message):
