@@ -27,6 +27,9 @@ class DataSet(Protocol):
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Image, uint8 (size, size, 3); mask, uint8 (size, size) of 0, class index + 1, 255, or None without truth."""
 
+    def files(self, item: Item) -> list[Path]:
+        """What it is read from, the photograph first; nothing if it is drawn."""
+
     def stamp(self) -> str:
         """Changes whenever `items` or `read` would give something else; found without reading any picture."""
 
@@ -105,6 +108,10 @@ class Cartoons:
         if label != item.label:
             raise ValueError(f"{item.id} was drawn as class {label} instead of {item.label}")
         return image, (mask * (label + 1)).astype(np.uint8)
+
+    def files(self, item: Item) -> list[Path]:
+        """None: it is drawn."""
+        return []
 
     def stamp(self) -> str:
         """Digest of the code that draws: a changed drawing is prepared anew."""

@@ -75,8 +75,8 @@ WAY_OUT = {"voc2012": "VOC_ROOT=.../VOCdevkit", "sbd": "VOC_ROOT=.../VOCdevkit",
                            f"{KAGGLE_PAGE} and unpack train.zip from there, or from kagglehub.competition_download",
            "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)"}
 
-BOMB = 3
-"""An archive that declares more than so many times the expected bytes is refused."""
+BOMB = 10
+"""An archive that declares more than so many times the expected bytes is refused; what is expected is only known roughly."""
 
 
 def located(name: str) -> tuple[Path, str]:

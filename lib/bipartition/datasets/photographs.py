@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "Item", "limited", "read_mask", "read_photograph", "stamp_of_files"]
+__all__ = ["VOID", "Item", "describe_files", "limited", "read_mask", "read_photograph", "stamp_of_files"]
 
 VOID = 255
 """Mask value of pixels whose class is undecided."""
@@ -134,6 +134,17 @@ def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int])
         if unknown:
             raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are 0 to {classes} and {VOID}")
         return np.asarray(Image.fromarray(codes).resize((size, size), Image.Resampling.NEAREST))
+
+
+def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:
+    """Width and height that the first file says it has, and SHA-256 over all files; empty where there is none."""
+    if not files:
+        return "", "", ""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    with Image.open(files[0]) as image:
+        return *image.size, digest.hexdigest()
 
 
 def stamp_of_files(items: Sequence[Item], files: Callable[[Item], Iterable[Path]]) -> str:

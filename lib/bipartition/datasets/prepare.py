@@ -18,11 +18,19 @@ import numpy as np
 from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
 from bipartition.datasets.folders import alone, completed
+from bipartition.datasets.photographs import describe_files
 
 __all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
+
+BLOCK = 512
+"""So many pictures are brought to disk before they are recorded as done; a killed preparation goes on after them."""
+
+SOURCES = "sources.csv"
+"""A line for each picture that is done: id, width and height of the photograph as stored, SHA-256 of its files.  No part of the
+checksum, which speaks of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -167,18 +175,18 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     _check_space(folder, len(items) * size * size * (4 if dataset.has_truth else 3))
     print(f"{dataset.name}: preparing {len(items)} pictures at {size} x {size} in {folder}", flush=True)
     started = time.perf_counter()
-    with completed(folder) as partial:
+    with completed(folder, go_on=True) as partial:
         _decode(dataset, items, size, partial)
         runs.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
-        names = sorted(path.name for path in partial.iterdir())
+        names = ["images.npy", "index.csv", *(["masks.npy"] if dataset.has_truth else [])]
         runs.write_json(partial / "prepared.json", {
             "name": dataset.name,
             "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
             "all_classes": list(dataset.classes),
             "size": size,
-            "checksum": _checksum([partial / name for name in names]),
-            "files": {name: (partial / name).stat().st_size for name in names},
+            "checksum": _checksum([partial / name for name in sorted(names)]),
+            "files": {name: (partial / name).stat().st_size for name in [*names, SOURCES]},
             "left_out": left_out,
             "made_by": made_by,
         })
@@ -193,7 +201,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> None:
-    """Write ``images.npy`` and ``masks.npy``, picture by picture, with a thread for each core.
+    """Write ``images.npy`` and ``masks.npy``, picture by picture, with a thread for each core; go on where `SOURCES` ends.
 
     Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
     count as memory of this process.
@@ -204,19 +212,28 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> Non
         if dataset.has_truth:
             masks = stack.enter_context(_ArrayFile(folder / "masks.npy", (len(items), size, size)))
 
-        def work(place: int) -> str | None:
+        def work(place: int) -> tuple[str | None, tuple]:
             try:
                 image, mask = dataset.read(items[place], size)
+                source = describe_files(dataset.files(items[place]))
             except Exception as error:  # whatever a decoder raises on a broken file
-                return f"{items[place].id}: {_reason(error)}"
+                return f"{items[place].id}: {_reason(error)}", ()
             images.write(place, image.transpose(2, 0, 1))
             if masks is not None:
                 masks.write(place, mask)
-            return None
+            return None, (items[place].id, *source)
 
+        bad, done = [], _done(folder / SOURCES)
         pool = ThreadPoolExecutor(_cores())
         try:
-            bad = [reason for reason in pool.map(work, range(len(items))) if reason]
+            for first in range(done, len(items), BLOCK):
+                block = list(pool.map(work, range(first, min(first + BLOCK, len(items)))))
+                bad += [reason for reason, _ in block if reason]
+                if not bad:
+                    images.to_disk()
+                    if masks is not None:
+                        masks.to_disk()
+                    _record(folder / SOURCES, [source for _, source in block])
         finally:
             pool.shutdown(cancel_futures=True)
     if bad:
@@ -224,6 +241,23 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> Non
         raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
                          + "\n  ".join(bad[:10]) + more
                          + "\nreplace these files, or take them out of the lists of the data set")
+
+
+def _done(path: Path) -> int:
+    """How many pictures a killed preparation has recorded; a line that it did not end is cut off."""
+    if not path.is_file():
+        runs.write_text(path, "id,width,height,sha256\n")
+    whole = path.read_bytes()
+    whole = whole[:whole.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    return whole.count(b"\n") - 1
+
+
+def _record(path: Path, lines: list[tuple]) -> None:
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _reason(error: Exception) -> str:
@@ -243,7 +277,7 @@ class _ArrayFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
-        self._stream = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
+        self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by close()
         self._stream.write(header.getvalue())
         self._shape = shape
 
@@ -259,8 +293,11 @@ class _ArrayFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stream:
-            os.fsync(self._stream.fileno())
+        self._stream.close()
+
+    def to_disk(self) -> None:
+        """What is written stays, even if the machine loses power."""
+        os.fsync(self._stream.fileno())
 
 
 def _index(items: list[Item], classes: tuple[str, ...]) -> str:
