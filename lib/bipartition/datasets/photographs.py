@@ -129,11 +129,12 @@ def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int])
         if image.size != expected:
             raise ValueError(f"mask {path} is {image.width} x {image.height} and its photograph {expected[0]} x "
                              f"{expected[1]} pixels; they must be equal")
-        codes = np.asarray(image).astype(np.uint8)
-        unknown = set(np.unique(codes).tolist()) - set(range(classes + 1)) - {VOID}
+        if image.mode == "1":
+            image = Image.fromarray(np.asarray(image).astype(np.uint8))
+        unknown = [code for code, count in enumerate(image.histogram()) if count and classes < code < VOID]
         if unknown:
-            raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are 0 to {classes} and {VOID}")
-        return np.asarray(Image.fromarray(codes).resize((size, size), Image.Resampling.NEAREST))
+            raise ValueError(f"mask {path} holds {unknown}; codes are 0 to {classes} and {VOID}")
+        return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
 
 
 def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:

@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import time
@@ -176,17 +177,17 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     print(f"{dataset.name}: preparing {len(items)} pictures at {size} x {size} in {folder}", flush=True)
     started = time.perf_counter()
     with completed(folder, go_on=True) as partial:
-        _decode(dataset, items, size, partial)
+        digests = _decode(dataset, items, size, partial)
         runs.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
-        names = ["images.npy", "index.csv", *(["masks.npy"] if dataset.has_truth else [])]
+        digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
         runs.write_json(partial / "prepared.json", {
             "name": dataset.name,
             "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
             "all_classes": list(dataset.classes),
             "size": size,
-            "checksum": _checksum([partial / name for name in sorted(names)]),
-            "files": {name: (partial / name).stat().st_size for name in [*names, SOURCES]},
+            "checksum": _checksum(digests),
+            "files": {name: (partial / name).stat().st_size for name in sorted([*digests, SOURCES])},
             "left_out": left_out,
             "made_by": made_by,
         })
@@ -200,17 +201,15 @@ def _check_space(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
 
 
-def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> None:
-    """Write ``images.npy`` and ``masks.npy``, picture by picture, with a thread for each core; go on where `SOURCES` ends.
+def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dict[str, bytes]:
+    """Write ``images.npy`` and ``masks.npy``, a thread for each core, from where `SOURCES` ends; returns their SHA-256.
 
     Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
     count as memory of this process.
     """
     with contextlib.ExitStack() as stack:
-        images = stack.enter_context(_ArrayFile(folder / "images.npy", (len(items), 3, size, size)))
-        masks = None
-        if dataset.has_truth:
-            masks = stack.enter_context(_ArrayFile(folder / "masks.npy", (len(items), size, size)))
+        shapes = {"images.npy": (3, size, size)} | ({"masks.npy": (size, size)} if dataset.has_truth else {})
+        arrays = {name: stack.enter_context(_ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
 
         def work(place: int) -> tuple[str | None, tuple]:
             try:
@@ -218,29 +217,29 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> Non
                 source = describe_files(dataset.files(items[place]))
             except Exception as error:  # whatever a decoder raises on a broken file
                 return f"{items[place].id}: {_reason(error)}", ()
-            images.write(place, image.transpose(2, 0, 1))
-            if masks is not None:
-                masks.write(place, mask)
+            for array, entry in zip(arrays.values(), (image.transpose(2, 0, 1), mask), strict=False):
+                array.write(place, entry)
             return None, (items[place].id, *source)
 
         bad, done = [], _done(folder / SOURCES)
         pool = ThreadPoolExecutor(_cores())
         try:
-            for first in range(done, len(items), BLOCK):
-                block = list(pool.map(work, range(first, min(first + BLOCK, len(items)))))
+            outcomes = pool.map(work, range(done, len(items)))  # goes on while a block is brought to disk
+            while block := list(itertools.islice(outcomes, BLOCK)):
+                done += len(block)
                 bad += [reason for reason, _ in block if reason]
                 if not bad:
-                    images.to_disk()
-                    if masks is not None:
-                        masks.to_disk()
+                    for array in arrays.values():
+                        array.to_disk(done)
                     _record(folder / SOURCES, [source for _, source in block])
         finally:
             pool.shutdown(cancel_futures=True)
-    if bad:
-        more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
-        raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
-                         + "\n  ".join(bad[:10]) + more
-                         + "\nreplace these files, or take them out of the lists of the data set")
+        if bad:
+            more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
+            raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
+                             + "\n  ".join(bad[:10]) + more
+                             + "\nreplace these files, or take them out of the lists of the data set")
+        return {name: array.to_disk(len(items)) for name, array in arrays.items()}
 
 
 def _done(path: Path) -> int:
@@ -277,9 +276,10 @@ class _ArrayFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
-        self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by close()
+        self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by __exit__
         self._stream.write(header.getvalue())
         self._shape = shape
+        self._reader, self._digest = open(path, "rb", buffering=0), hashlib.sha256()  # noqa: SIM115  closed by __exit__
 
     def write(self, place: int, entry: np.ndarray) -> None:
         if entry.shape != self._shape[1:] or entry.dtype != np.uint8:
@@ -294,10 +294,15 @@ class _ArrayFile:
 
     def __exit__(self, *_: object) -> None:
         self._stream.close()
+        self._reader.close()
 
-    def to_disk(self) -> None:
-        """What is written stays, even if the machine loses power."""
+    def to_disk(self, count: int) -> bytes:
+        """See to it that the first `count` entries stay, even if the machine loses power; returns the SHA-256 up to there."""
         os.fsync(self._stream.fileno())
+        end = self._start + count * self._step
+        while left := end - self._reader.tell():
+            self._digest.update(self._reader.read(min(left, 2**20)))
+        return self._digest.digest()
 
 
 def _index(items: list[Item], classes: tuple[str, ...]) -> str:
@@ -308,9 +313,6 @@ def _index(items: list[Item], classes: tuple[str, ...]) -> str:
     return text.getvalue()
 
 
-def _checksum(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as stream:
-            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+def _checksum(digests: dict[str, bytes]) -> str:
+    """SHA-256 over names and digests of the files that hold the content."""
+    return hashlib.sha256(b"".join(f"{name}\0".encode() + digests[name] for name in sorted(digests))).hexdigest()
