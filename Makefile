@@ -8,7 +8,7 @@ PYTHON ?= python3
 TESTS ?= tests
 
 known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS \
-	VOC_ROOT DOGS_VS_CATS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
+	VOC_ROOT DOGS_VS_CATS_ROOT OXFORD_PETS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 mistyped := $(filter-out $(known) MAKE% SHELL -%,$(given))
 ifneq ($(mistyped),)
@@ -22,7 +22,7 @@ PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEED
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env data train figures table report reproduce smoke test bench lab lock clean
+.PHONY: help env data train figures table report pets reproduce smoke test bench lab lock clean
 .SUFFIXES:
 
 help: ## this list
@@ -37,7 +37,7 @@ help: ## this list
 	@echo '  ROWS       which experiments to train, as ROWS="chan_vese mumford_shah"'
 	@echo '  DATASETS   which data sets of the profile, as DATASETS=voc2012'
 	@echo '  PYTHON     the Python that makes .venv, as PYTHON=python3.12'
-	@echo '  VOC_ROOT, DOGS_VS_CATS_ROOT, RESNET18_WEIGHTS: data and weights that are on this disk already'
+	@echo '  VOC_ROOT, DOGS_VS_CATS_ROOT, OXFORD_PETS_ROOT, RESNET18_WEIGHTS: data and weights that are on this disk already'
 	@echo '  BIPARTITION_DATA, BIPARTITION_RESULTS: other places for data/ and results/'
 	@echo
 	@echo 'Examples'
@@ -47,7 +47,7 @@ help: ## this list
 
 env: $(READY) ## make .venv from requirements.lock (done by the others when it is missing)
 
-data: $(READY) ## decode the data sets of a profile
+data: $(READY) ## get and decode the data sets of a profile, or DATASETS="voc2012 oxford-pets"
 	@$(PIPELINE) --steps data
 
 train: $(READY) ## train the rows of a profile; an interrupted run goes on where it stopped
@@ -61,6 +61,9 @@ table: $(READY) ## Table 1 from the finished runs; trains nothing
 
 report: $(READY) ## results/PROFILE/report.html from what is there
 	@$(PIPELINE) --steps report
+
+pets: $(READY) ## measure the finished runs on Dogs vs. Cats on Oxford-IIIT Pet, which has masks; trains nothing
+	@$(PIPELINE) --steps pets
 
 reproduce: $(READY) ## data, training, figures, table, report: whatever is missing or out of date
 	@$(PIPELINE)

@@ -90,6 +90,33 @@ def write_pet_images(folder: Path, numbers: list[int], broken: bool = True) -> P
     return folder
 
 
+def write_oxford_pets(folder: Path, each: int = 4, *, size: tuple[int, int] = (40, 30)) -> Path:
+    """Write ``images`` and ``annotations`` with so many cats and dogs in either official list, and one in neither.
+
+    Breeds of cats begin with a capital letter; the lists mix the species.
+    """
+    lists = folder / "annotations"
+    for path in (folder / "images", lists / "trimaps", lists / "xmls"):
+        path.mkdir(parents=True, exist_ok=True)
+    every = []
+    for split in range(2):
+        lines = []
+        for number in range(1 + each * split, 1 + each * (split + 1)):
+            for breed, class_id, species in (("Abyssinian", 1, 1), ("yorkshire_terrier", 37, 2)):
+                lines.append(f"{breed}_{number} {class_id} {species} 1\n")
+                image, codes = _picture(2 * number + species, [species], size)
+                Image.fromarray(image).save(folder / "images" / f"{breed}_{number}.jpg", quality=90)
+                trimap = np.where(codes == 255, 3, np.where(codes > 0, 1, 2)).astype(np.uint8)
+                Image.fromarray(trimap).save(lists / "trimaps" / f"{breed}_{number}.png")
+        (lists / ("trainval.txt", "test.txt")[split]).write_text("".join(lines))
+        every += lines
+    (lists / "list.txt").write_text("#Image CLASS-ID SPECIES BREED ID\n" + "".join(sorted(every)))
+    Image.fromarray(_picture(0, [1], size)[0]).save(folder / "images" / "Birman_7.jpg")
+    (folder / "images" / "Abyssinian_100.mat").write_bytes(b"not a picture")
+    (lists / "trimaps" / "._Abyssinian_1.png").write_bytes(b"not a picture")
+    return folder
+
+
 def write_sbd(path: Path, masks: dict[str, np.ndarray], *, train: list[str], val: list[str]) -> Path:
     """Write ``benchmark.tgz`` with class masks in MATLAB's format, and a file that nobody needs."""
     from scipy.io import savemat

@@ -64,6 +64,7 @@ def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
         "train",
         "figures",
         "table",
+        "pets",
         "report",
         "test",
         "bench",
@@ -76,6 +77,7 @@ def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
         "DATASETS",
         "PYTHON",
         "VOC_ROOT",
+        "OXFORD_PETS_ROOT",
         "make reproduce PROFILE=smoke",
     ):
         assert word in ended.stdout

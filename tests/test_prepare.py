@@ -1,6 +1,9 @@
 """Decoding once: what is written, when it is made again, and what happens to broken pictures."""
 
+import csv
 import errno
+import filecmp
+import hashlib
 import json
 import os
 import shutil
@@ -20,13 +23,14 @@ from bipartition.datasets.prepare import prepare
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 
 FEW = {"train": 12, "val": 6}
+REAL = os.environ.get("VOC_ROOT")
 
 
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch):
     """A data folder of this test's own, and no real data set."""
     monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / "data"))
-    for name in ("VOC_ROOT", "DOGS_VS_CATS_ROOT"):
+    for name in ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "data"
 
@@ -49,8 +53,8 @@ def pets(tmp_path, monkeypatch):
 def decoded(monkeypatch):
     """Sizes of the jobs that were really decoded."""
     jobs, decode = [], module._decode
-    monkeypatch.setattr(module, "_decode", lambda dataset, items, *rest: (jobs.append(len(items)),
-                                                                           decode(dataset, items, *rest)))
+    monkeypatch.setattr(module, "_decode",
+                        lambda dataset, items, *rest: jobs.append(len(items)) or decode(dataset, items, *rest))
     return jobs
 
 
@@ -180,7 +184,7 @@ def test_empty_split_says_what_was_left_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("birds", 32), "no data set 'birds'; the data sets are cartoons, voc2012, dogs-vs-cats"),
+    (("birds", 32), "no data set 'birds'; the data sets are cartoons, voc2012, dogs-vs-cats, oxford-pets"),
     (("cartoons", 0), "size = 0"), (("cartoons", 32, {"train": 0}), "train = 0 pictures of cartoons"),
     (("cartoons", 32, {"val": "many"}), "val = 'many'")])
 def test_wrong_arguments_are_named(arguments, message):
@@ -228,6 +232,63 @@ def test_concurrent_preparations_decode_once(pets, decoded):
     for thread in threads:
         thread.join()
     assert len(results) == 4 and len(set(result.checksum for result in results)) == 1 and decoded == [20]
+
+
+def test_each_picture_is_recorded_with_its_size_and_the_checksum_of_its_files(voc):
+    prepared, dataset = prepare("voc2012", 32), open_dataset("voc2012")
+    with open(prepared.folder / "sources.csv", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["id"] for line in lines] == prepared.split("train").ids + prepared.split("val").ids
+    for line, item in zip(lines, dataset.items(), strict=True):
+        content = b"".join(path.read_bytes() for path in dataset.files(item))
+        assert (line["width"], line["height"]) == ("48", "36") and line["sha256"] == hashlib.sha256(content).hexdigest()
+    assert prepare("cartoons", 32, FEW).folder.joinpath("sources.csv").read_text().split()[1] == "cartoon-train-000000,,,"
+
+
+def test_an_interrupted_preparation_goes_on_where_it_was(voc, data, monkeypatch):
+    expected = prepare("voc2012", 32)
+    shutil.rmtree(expected.folder)
+    monkeypatch.setattr(module, "BLOCK", 4)
+    read, calls = photographs.read_photograph, []
+
+    def interrupted(path, size):
+        calls.append(path)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return read(path, size)
+
+    monkeypatch.setattr(photographs, "read_photograph", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("voc2012", 32)
+    partial, = (data / "prepared").glob(".*.partial")
+    with open(partial / "sources.csv", "a") as stream:
+        stream.write("2008_000005,48,3")  # a line that a power cut has left
+    calls.append(None)
+    before = len(calls)
+    assert prepare("voc2012", 32) == expected and len(calls) - before == 12 - 4
+
+
+def test_preparing_with_one_core_and_with_two_gives_the_same(voc, monkeypatch):
+    checksums = set()
+    for cores in (1, 2):
+        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
+        checksums.add(prepare("voc2012", 32).checksum)
+        shutil.rmtree(prepare("voc2012", 32).folder)
+    assert len(checksums) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL, reason="VOC_ROOT is not set: no real photographs")
+def test_all_real_photographs_give_the_same_bytes_twice_with_one_and_with_two_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("VOC_ROOT", REAL)
+    found = []
+    for place, cores in enumerate((1, 2)):
+        monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / f"data{place}"))
+        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
+        found.append(prepare("voc2012", 224))
+    assert len({prepared.checksum for prepared in found}) == len({prepared.folder.name for prepared in found}) == 1
+    for name in ("images.npy", "masks.npy", "index.csv", "sources.csv", "prepared.json"):
+        assert filecmp.cmp(found[0].folder / name, found[1].folder / name, shallow=False)
 
 
 def test_prepared_json_says_what_made_it(voc):

@@ -218,6 +218,16 @@ class TestRealPhotographs:
         assert found(dataset) == expected
         assert sum(dataset.left_out.values()) == len(train | val) - len(expected)
 
+    @pytest.mark.slow
+    def test_masks_hold_codes_of_classes_and_void_only_and_each_its_own_class(self):
+        dataset, seen = open_dataset("voc2012"), set()
+        for item in dataset.items():
+            with Image.open(dataset.files(item)[1]) as mask:
+                codes = set(np.unique(np.asarray(mask)).tolist())
+            assert item.label + 1 in codes, item
+            seen |= codes
+        assert seen <= {*range(21), 255} and {0, 255} <= seen
+
     def test_a_few_masks_hold_their_class(self):
         dataset = open_dataset("voc2012", train=12, val=12)
         for item in dataset.items():

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bipartition.profiles import load_profile
+from bipartition.profiles import DATASETS, load_profile
 from bipartition.rows import ROWS
-from bipartition.tasks import STEPS, Request, forget, is_up_to_date, plan, remember
+from bipartition.tasks import ON_REQUEST, STEPS, Request, forget, is_up_to_date, plan, remember
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
@@ -35,15 +35,18 @@ def request_for(
     """
     loaded = load_profile(profile)
     path = Path(profile).expanduser()
-    chosen = _chosen("step", steps, STEPS) or (STEPS if notebooks else STEPS[:2])
+    chosen = _chosen("step", steps, (*STEPS, *ON_REQUEST)) or (STEPS if notebooks else STEPS[:2])
     if not notebooks and set(chosen) - set(STEPS[:2]):
-        raise ValueError("figures, table and report need notebooks; with --no-notebooks choose from --steps data,train")
+        raise ValueError("figures, table, report and pets need notebooks; with --no-notebooks choose from --steps data,train")
+    known, where = loaded.datasets, f" in the profile {loaded.name!r}"
+    if chosen == ("data",):
+        known, where = DATASETS, ""
     return Request(
         profile=loaded,
         path=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
         rows=_chosen("row", rows, tuple(ROWS)) or loaded.rows,
         seeds=_seeds(seeds) or loaded.seeds,
-        datasets=_chosen(f"data set in the profile {loaded.name!r}", datasets, loaded.datasets) or loaded.datasets,
+        datasets=_chosen(f"data set{where}", datasets, known) or loaded.datasets,
         steps=chosen,
         notebooks=notebooks,
     )
@@ -83,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", default="", help=f"which rows to train: {', '.join(ROWS)}")
     parser.add_argument("--seeds", default="", help='for example "0 1 2"')
     parser.add_argument("--datasets", default="", help="which of the profile's data sets to prepare and train on")
-    parser.add_argument("--steps", default="", help=f"some of {','.join(STEPS)}")
+    parser.add_argument("--steps", default="",
+                        help=f"some of {','.join((*STEPS, *ON_REQUEST))}; all but the last if none is named")
     parser.add_argument(
         "--no-notebooks",
         dest="notebooks",

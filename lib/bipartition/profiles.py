@@ -15,7 +15,7 @@ from bipartition.rows import ROWS
 
 __all__ = ["DATASETS", "SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
 
-DATASETS = ("cartoons", "voc2012", "dogs-vs-cats")
+DATASETS = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 """The data sets that `bipartition.datasets.open_dataset` knows by name."""
 
 SETS = ("table1", "gallery")
@@ -58,8 +58,8 @@ class Profile:
         return tuple(dict.fromkeys(self.sets[name] for name in SETS))
 
     def size(self, dataset: str) -> int:
-        """Width and height in pixels of the pictures of one data set."""
-        return configuration_for(self, dataset, next(iter(ROWS)), 0).size
+        """Width and height in pixels of the pictures of one data set, whether the profile trains on it or not."""
+        return {**self.training, **self.per_dataset.get(dataset, {})}.get("size", Configuration.size)
 
     def options(self, dataset: str) -> dict[str, Any]:
         """Options of `open_dataset` for one data set."""

@@ -15,13 +15,16 @@ from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["STEPS", "Request", "Task", "forget", "is_up_to_date", "plan", "remember"]
+__all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "plan", "remember"]
 
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
 
+ON_REQUEST = ("pets",)
+"""Steps that are taken only where they are named."""
+
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
-             "figure6": "05_figure6", "table1": "06_table1"}
+             "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
 DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "table1": "table1"}
 """Each figure and the table, and which of the profile's data sets it shows."""
 PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
@@ -83,6 +86,8 @@ def plan(request: Request) -> list[Task]:
         outputs = ["table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"]
         # an absolute path stays what it is when it is joined to that of the code
         tasks.append(_drawing(request, "table1", outputs, [*code, str(runs.published_trials())]))
+    if "pets" in request.steps:
+        tasks.append(_pets(request))
     if "report" in request.steps:
         tasks += [_provenance(request), _report(request)]
     return tasks
@@ -150,6 +155,30 @@ def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -
                 "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook(name))}
 
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
+
+
+def _pets(request: Request) -> Task:
+    """Runs on Dogs vs. Cats, measured where there is truth.
+
+    Raises
+    ------
+    ValueError
+        If there is no such run.
+    """
+    from bipartition.pets import MEASURED_ON, TRAINED_ON
+    rows = (*ROWS, WARM_UP)
+    if not _finished(request, TRAINED_ON, rows):
+        raise ValueError(f"no run of the profile {request.profile.name!r} on {TRAINED_ON} is finished, so there is nothing to "
+                         f"measure on {MEASURED_ON}; train one, as with make train PROFILE=laptop DATASETS={TRAINED_ON} "
+                         "ROWS=chan_vese")
+
+    def inputs() -> dict[str, Any]:
+        code = ("pets.py", "evaluation.py", "contours.py", "baselines.py")
+        return {"runs": _finished(request, TRAINED_ON, rows), "pets": _source(request.profile, MEASURED_ON),
+                "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook("pets"))}
+
+    outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
+    return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
 
 
 def _can_be_drawn(request: Request, name: str) -> bool:

@@ -10,7 +10,7 @@ from bipartition.datasets.photographs import Item
 
 __all__ = ["NAMES", "Cartoons", "DataSet", "Item", "open_dataset"]
 
-NAMES = ("cartoons", "voc2012", "dogs-vs-cats")
+NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 
 
 class DataSet(Protocol):
@@ -26,6 +26,9 @@ class DataSet(Protocol):
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Image, uint8 (size, size, 3); mask, uint8 (size, size) of 0, class index + 1, 255, or None without truth."""
+
+    def files(self, item: Item) -> list[Path]:
+        """What it is read from, the photograph first; nothing if it is drawn."""
 
     def stamp(self) -> str:
         """Changes whenever `items` or `read` would give something else; found without reading any picture."""
@@ -53,7 +56,7 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     ValueError
         For an unknown name or a limit below 1.
     FileNotFoundError
-        If VOC_ROOT or DOGS_VS_CATS_ROOT does not hold what it should.
+        If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
     for option, value in (("train", train), ("val", val)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
@@ -68,6 +71,9 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     if name == "dogs-vs-cats":
         from bipartition.datasets.dogs_vs_cats import DogsVsCats
         return DogsVsCats(train=train, val=val)
+    if name == "oxford-pets":
+        from bipartition.datasets.oxford_pets import OxfordPets
+        return OxfordPets(train=train, val=val)
     raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
 
 
@@ -102,6 +108,10 @@ class Cartoons:
         if label != item.label:
             raise ValueError(f"{item.id} was drawn as class {label} instead of {item.label}")
         return image, (mask * (label + 1)).astype(np.uint8)
+
+    def files(self, item: Item) -> list[Path]:
+        """None: it is drawn."""
+        return []
 
     def stamp(self) -> str:
         """Digest of the code that draws: a changed drawing is prepared anew."""

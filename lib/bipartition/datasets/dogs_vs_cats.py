@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bipartition import runs
 from bipartition.datasets import download, photographs
 from bipartition.datasets.photographs import Item
 
@@ -51,7 +50,7 @@ class DogsVsCats:
 
     def __init__(self, *, train: int | None = None, val: int | None = None) -> None:
         self._paths, broken = _photographs()
-        self.left_out = {"known to be empty": len(broken)} if broken else {}
+        self.left_out = {f"known to be empty ({', '.join(sorted(broken))})": len(broken)} if broken else {}
         items = []
         for label, name in enumerate(CLASSES):
             ids = sorted((key for key in self._paths if key.startswith(name)), key=lambda key: int(key.split(".")[1]))
@@ -69,20 +68,18 @@ class DogsVsCats:
         """A photograph; there is no truth."""
         return photographs.read_photograph(self._paths[item.id], size)[0], None
 
+    def files(self, item: Item) -> list[Path]:
+        """The photograph alone."""
+        return [self._paths[item.id]]
+
     def stamp(self) -> str:
         """Digest of the items and the sizes of their files."""
-        return photographs.stamp_of_files(self._items, lambda item: [self._paths[item.id]])
+        return photographs.stamp_of_files(self._items, self.files)
 
 
 def _photographs() -> tuple[dict[str, Path], set[str]]:
     """Path of each id, and the ids of empty files: they take part in the split, so that it is Kaggle's, and leave."""
-    if named := os.environ.get("DOGS_VS_CATS_ROOT"):
-        root, says = Path(named).expanduser(), f"DOGS_VS_CATS_ROOT={named}"
-    else:
-        root = runs.data_root() / "raw" / "dogs-vs-cats"
-        says = f"{root}"
-        if not root.exists():
-            download.fetch("dogs-vs-cats")
+    root, says = download.located("dogs-vs-cats")
     paths, broken = {}, set()
     for folder in (root / "train", root):
         if folder.is_dir():

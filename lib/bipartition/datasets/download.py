@@ -1,6 +1,8 @@
 """Fetch the published archives once, check them, unpack them into ``data/raw/``; try the next mirror when one fails."""
 
 import errno
+import math
+import os
 import shutil
 import stat
 import tarfile
@@ -16,8 +18,9 @@ from PIL import Image
 
 from bipartition import runs
 from bipartition.datasets.folders import alone, completed
+from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
-__all__ = ["ARCHIVES", "Archive", "fetch", "unpack"]
+__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "located", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Archive:
     unpacked: int
     mirrors: tuple[str, ...]
 
+
+PETS_MIRRORS = ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/", "https://thor.robots.ox.ac.uk/~vgg/data/pets/")
 
 ARCHIVES = {
     "voc2012": Archive(
@@ -45,16 +50,51 @@ ARCHIVES = {
         "kagglecatsanddogs_5340.zip", "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
         824_887_076, 870_000_000,
         ("https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/",)),
+    "pets-images": Archive(
+        "images.tar.gz", "sha256:67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
+        791_918_971, 820_000_000, PETS_MIRRORS),
+    "pets-annotations": Archive(
+        "annotations.tar.gz", "sha256:52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
+        19_173_078, 60_000_000, PETS_MIRRORS),
 }
 
-SETS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",)}
+SETS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
 """What each data set is made of; SBD adds the masks of trainaug to VOC."""
 
-TIMEOUT = 60
-"""Seconds without a byte after which a mirror counts as failed."""
+VARIABLES = {"voc2012": "VOC_ROOT", "dogs-vs-cats": "DOGS_VS_CATS_ROOT", "oxford-pets": "OXFORD_PETS_ROOT"}
+"""Environment variable that names a copy of a data set."""
+
+TORCHVISION = {"voc2012": "VOCdevkit", "oxford-pets": "oxford-iiit-pet"}
+"""Folder that torchvision unpacks a data set to, in the folder that it is given: usually ``data``."""
+
+KAGGLE_PAGE = "https://www.kaggle.com/c/dogs-vs-cats-redux-kernels-edition/data"
+"""Where the rules of the competition are accepted; without that Kaggle's programs answer 401 or 403."""
 
 WAY_OUT = {"voc2012": "VOC_ROOT=.../VOCdevkit", "sbd": "VOC_ROOT=.../VOCdevkit",
-           "dogs-vs-cats": "DOGS_VS_CATS_ROOT=... (holding train/)"}
+           "dogs-vs-cats": "DOGS_VS_CATS_ROOT=... (holding train/); with an account at Kaggle, accept the rules at "
+                           f"{KAGGLE_PAGE} and unpack train.zip from there, or from kagglehub.competition_download",
+           "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)"}
+
+BOMB = 10
+"""An archive that declares more than so many times the expected bytes is refused; what is expected is only known roughly."""
+
+
+def located(name: str) -> tuple[Path, str]:
+    """The folder of a data set, and what a message calls it.
+
+    That which its variable in `VARIABLES` names, else ``data/raw/<name>``, else where torchvision unpacks it, else it is
+    downloaded.
+    """
+    if named := os.environ.get(VARIABLES[name]):
+        return Path(named).expanduser(), f"{VARIABLES[name]}={named}"
+    folder = _raw() / name
+    if not folder.exists() and name in TORCHVISION:
+        for other in (runs.data_root() / TORCHVISION[name], _raw() / TORCHVISION[name]):
+            if other.is_dir():
+                return other, str(other)
+    if not folder.exists():
+        fetch(name)
+    return folder, str(folder)
 
 
 def fetch(name: str) -> Path:
@@ -73,92 +113,153 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ValueError
-        For an unknown name, or an archive that would write outside its folder.
+        For an unknown name, or an archive that `unpack` refuses.
     OSError
         If no mirror has the right file (each is listed with its reason), or the disk is too small.
     """
     if name not in SETS and name != "sbd":
         raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*SETS, 'sbd'])}")
-    raw = runs.data_root() / "raw"
-    folder = raw / ("voc2012" if name == "sbd" else name)
+    folder = _raw() / ("voc2012" if name == "sbd" else name)
     with alone(folder):
         if name == "sbd":
             devkit = folder / "VOCdevkit" / "VOC2012"
             if not devkit.is_dir():
                 raise FileNotFoundError(f"{devkit} is not there for SBD to be added to; fetch voc2012")
             if not (devkit / "ImageSets" / "Segmentation" / "trainaug.txt").is_file():
-                _check_space(raw, name, ("sbd",))
-                _add_sbd(_retrieve("sbd", raw), devkit)
+                _add_sbd(_archives("sbd", ("sbd",))["sbd"], devkit)
         elif not folder.exists():
-            _check_space(raw, name, SETS[name])
-            archives = [_retrieve(part, raw) for part in SETS[name]]
+            archives = _archives(name, SETS[name])
             with completed(folder) as partial:
-                unpack(archives[0], partial)
-                if name == "voc2012":
-                    _add_sbd(archives[1], partial / "VOCdevkit" / "VOC2012")
+                for part in SETS[name]:
+                    if part == "sbd":
+                        _add_sbd(archives[part], partial / "VOCdevkit" / "VOC2012")
+                    else:
+                        unpack(archives[part], partial, limit=BOMB * ARCHIVES[part].unpacked)
     return folder
 
 
-def _check_space(raw: Path, name: str, parts: tuple[str, ...]) -> None:
+def _raw() -> Path:
+    return runs.data_root() / "raw"
+
+
+def _archives(name: str, parts: tuple[str, ...]) -> dict[str, Path]:
+    """The verified archives of a data set: those on disk, and the others after they were downloaded."""
+    found = {part: _verified(ARCHIVES[part]) for part in parts}
+    missing = [ARCHIVES[part] for part, path in found.items() if path is None]
+    _check_space(name, missing, sum(ARCHIVES[part].unpacked for part in parts))
+    return {part: path or _download(ARCHIVES[part], WAY_OUT[name]) for part, path in found.items()}
+
+
+def _verified(archive: Archive) -> Path | None:
+    """A copy with the right checksum, of earlier or of other programs: torchvision's root ``data``, pooch's cache."""
+    kind, _, digest = archive.checksum.partition(":")
+    cache = Path(pooch.os_cache("pooch"))
+    places = [_raw() / "archives", _raw(), runs.data_root(), cache]
+    for path in (*(place / archive.file for place in places), *sorted(cache.glob(f"*-{archive.file}"))):
+        if path.is_file() and pooch.file_hash(str(path), alg=kind) == digest:
+            return path
+    return None
+
+
+def _check_space(name: str, missing: list[Archive], unpacked: int) -> None:
     """Say how much is coming, and refuse what does not fit."""
+    raw = _raw()
     raw.mkdir(parents=True, exist_ok=True)
-    missing = [ARCHIVES[part] for part in parts if not (raw / "archives" / ARCHIVES[part].file).is_file()]
-    needed = sum(archive.packed for archive in missing) + sum(ARCHIVES[part].unpacked for part in parts)
-    free = shutil.disk_usage(raw).free
+    needed = unpacked
     for archive in missing:
-        print(f"{name}: downloading {archive.file}, about {_size(archive.packed)}, into {raw / 'archives'}", flush=True)
-    print(f"{name}: {_size(needed)} of disk are needed, {_size(free)} are free", flush=True)
+        have = Resuming(_work(archive), archive.packed).have
+        begun = f", {size_in_words(have)} of it are there" if have else ""
+        print(f"{name}: downloading {archive.file}, about {size_in_words(archive.packed)}{begun}, into {raw / 'archives'}",
+              flush=True)
+        needed += max(0, archive.packed - have)
+    free = shutil.disk_usage(raw).free
+    print(f"{name}: {size_in_words(needed)} of disk are needed, {size_in_words(free)} are free", flush=True)
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{name} needs {_size(needed)} in {raw} and {_size(free)} are free; free some "
-                      f"space, choose another disk with BIPARTITION_DATA, or name a copy: {WAY_OUT[name]}")
+        raise OSError(errno.ENOSPC, f"{name} needs {size_in_words(needed)} in {raw} and {size_in_words(free)} are free; free "
+                      f"some space, choose another disk with BIPARTITION_DATA, or name a copy: {WAY_OUT[name]}")
 
 
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"
+def _work(archive: Archive) -> Path:
+    """Folder of what is not finished; its name keeps anyone from taking it for the archive."""
+    return _raw() / "archives" / f".{archive.file}.part"
 
 
-def _retrieve(part: str, raw: Path) -> Path:
-    """The verified archive; one that is there already is verified and used."""
-    archive = ARCHIVES[part]
-    failures = []
+def _download(archive: Archive, way_out: str) -> Path:
+    """The archive from the first mirror that gives the right bytes; it appears under its name when they were verified."""
+    work, target, failures = _work(archive), _raw() / "archives" / archive.file, []
+    resuming = Resuming(work, archive.packed)
+    pooch.get_logger().setLevel("WARNING")
+    for left in work.glob("tmp*"):  # pooch's, of a killed process
+        left.unlink()
     for mirror in archive.mirrors:
-        try:
-            return Path(pooch.retrieve(mirror + archive.file, archive.checksum, fname=archive.file,
-                                       path=raw / "archives", downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
-        except (OSError, ValueError) as error:  # network and file system; wrong checksum
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
-                raise
-            failures.append(f"{mirror}{archive.file}: {' '.join(str(error).split()) or type(error).__name__}")
+        # What was begun elsewhere or earlier may be wrong where the mirror is right: then the mirror is asked for all of it.
+        for _ in range(2 if resuming.have else 1):
+            try:
+                os.replace(pooch.retrieve(mirror + archive.file, archive.checksum, fname=archive.file, path=work,
+                                          downloader=resuming), target)
+                shutil.rmtree(work)
+                return target
+            except ValueError as error:  # the checksum
+                resuming.discard()
+                reason = error
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                    raise
+                reason = error
+                break
+        failures.append(f"{mirror}{archive.file}: {in_words(reason)}")
     raise OSError(f"no mirror gave {archive.file}:\n  " + "\n  ".join(failures) + "\nput the file into "
-                  f"{raw / 'archives'} by hand, or name a copy of the data set: {WAY_OUT[part]}")
+                  f"{target.parent} by hand, or name a copy of the data set: {way_out}")
 
 
-def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> None:
+def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, *, limit: float = math.inf) -> None:
     """Unpack the wanted members of a tar or zip file.
+
+    Parameters
+    ----------
+    archive, folder : Path
+    wanted : callable
+        Asked with the name of each member.
+    limit : float
+        Bytes that the wanted members together may declare.
 
     Raises
     ------
     ValueError
-        Before anything is written, if a wanted member is a link or a device or would leave `folder`.
+        Before anything is written, with the name of the member: if it is a link or a device, would leave `folder`, has a
+        name with control characters, or passes `limit`.
     """
     with zipfile.ZipFile(archive) if zipfile.is_zipfile(archive) else tarfile.open(archive) as opened:
-        if isinstance(opened, zipfile.ZipFile):
-            members = [member for member in opened.infolist() if wanted(member.filename)]
-            kinds = [(member.filename, stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR))
-                     for member in members]
-        else:
-            members = [member for member in opened if wanted(member.name)]
-            kinds = [(member.name, member.isreg() or member.isdir()) for member in members]
-        for name, plain in kinds:
-            path = PurePosixPath(name.replace("\\", "/"))
-            if not plain or path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"{archive} is refused: its member {name!r} "
-                                 + ("leaves the folder" if plain else "is neither a file nor a folder"))
+        is_zip = isinstance(opened, zipfile.ZipFile)
+        members, declared = [], 0
+        for member in opened.infolist() if is_zip else opened:
+            name = member.filename if is_zip else member.name
+            if wanted(name):
+                declared += member.file_size if is_zip else member.size
+                if reason := _refused(name, member, limit - declared):
+                    raise ValueError(f"{archive} is refused: its member {name!r} {reason}")
+                members.append(member)
         folder.mkdir(parents=True, exist_ok=True)
-        if isinstance(opened, zipfile.ZipFile):
+        if is_zip:
             opened.extractall(folder, members)
         else:
             opened.extractall(folder, members, filter="data")
+
+
+def _refused(name: str, member: zipfile.ZipInfo | tarfile.TarInfo, left: float) -> str | None:
+    """Why a member is not unpacked; `left` is what the limit leaves of bytes when it is counted."""
+    if isinstance(member, zipfile.ZipInfo):
+        plain = stat.S_IFMT(member.external_attr >> 16) in (0, stat.S_IFREG, stat.S_IFDIR)
+    else:
+        plain = member.isreg() or member.isdir()
+    path = PurePosixPath(name.replace("\\", "/"))
+    if not plain:
+        return "is neither a file nor a folder"
+    if path.is_absolute() or ".." in path.parts:
+        return "leaves the folder"
+    if not name.isprintable():
+        return "has a name with control characters"
+    return f"declares {size_in_words(-left)} more than may be unpacked" if left < 0 else None
 
 
 def _add_sbd(archive: Path, devkit: Path) -> None:
@@ -169,7 +270,8 @@ def _add_sbd(archive: Path, devkit: Path) -> None:
     augmented = devkit / "SegmentationClassAug"
     with tempfile.TemporaryDirectory(dir=devkit, prefix=".sbd.") as partial, completed(augmented) as masks:
         unpack(archive, Path(partial),
-               lambda name: "/dataset/cls/" in name or name.endswith(("/dataset/train.txt", "/dataset/val.txt")))
+               lambda name: "/dataset/cls/" in name or name.endswith(("/dataset/train.txt", "/dataset/val.txt")),
+               limit=BOMB * ARCHIVES["sbd"].unpacked)
         dataset = next(Path(partial).glob("*/dataset"))
         added = (dataset / "train.txt").read_text().split() + (dataset / "val.txt").read_text().split()
         trained, evaluated = ((lists / f"{split}.txt").read_text().split() for split in ("train", "val"))

@@ -19,17 +19,21 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def completed(folder: Path) -> Iterator[Path]:
-    """Yield a new, empty neighbour of `folder` that takes its place at the end; after an error nothing of it stays.
+def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
+    """Yield a neighbour of `folder` that takes its place at the end; after an error nothing of it stays.
 
-    To be used under `alone`, so that a neighbour which lies there already is what a killed process left.
+    To be used under `alone`, so that a neighbour which lies there already is what a killed process left.  It is removed, or
+    with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C) leaves it too.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    if not go_on:
+        shutil.rmtree(partial, ignore_errors=True)
     try:
-        partial.mkdir()
+        partial.mkdir(exist_ok=True)
         yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
+        if isinstance(error, Exception) or not go_on:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise

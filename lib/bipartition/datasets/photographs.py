@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "Item", "limited", "read_mask", "read_photograph", "stamp_of_files"]
+__all__ = ["VOID", "Item", "describe_files", "limited", "read_mask", "read_photograph", "stamp_of_files"]
 
 VOID = 255
 """Mask value of pixels whose class is undecided."""
@@ -129,11 +129,23 @@ def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int])
         if image.size != expected:
             raise ValueError(f"mask {path} is {image.width} x {image.height} and its photograph {expected[0]} x "
                              f"{expected[1]} pixels; they must be equal")
-        codes = np.asarray(image).astype(np.uint8)
-        unknown = set(np.unique(codes).tolist()) - set(range(classes + 1)) - {VOID}
+        if image.mode == "1":
+            image = Image.fromarray(np.asarray(image).astype(np.uint8))
+        unknown = [code for code, count in enumerate(image.histogram()) if count and classes < code < VOID]
         if unknown:
-            raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are 0 to {classes} and {VOID}")
-        return np.asarray(Image.fromarray(codes).resize((size, size), Image.Resampling.NEAREST))
+            raise ValueError(f"mask {path} holds {unknown}; codes are 0 to {classes} and {VOID}")
+        return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
+
+
+def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:
+    """Width and height that the first file says it has, and SHA-256 over all files; empty where there is none."""
+    if not files:
+        return "", "", ""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    with Image.open(files[0]) as image:
+        return *image.size, digest.hexdigest()
 
 
 def stamp_of_files(items: Sequence[Item], files: Callable[[Item], Iterable[Path]]) -> str:

@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import time
@@ -18,11 +19,19 @@ import numpy as np
 from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
 from bipartition.datasets.folders import alone, completed
+from bipartition.datasets.photographs import describe_files
 
 __all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
+
+BLOCK = 512
+"""So many pictures are brought to disk before they are recorded as done; a killed preparation goes on after them."""
+
+SOURCES = "sources.csv"
+"""A line for each picture that is done: id, width and height of the photograph as stored, SHA-256 of its files.  No part of the
+checksum, which speaks of the pixels."""
 
 
 @dataclass(frozen=True)
@@ -167,18 +176,18 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     _check_space(folder, len(items) * size * size * (4 if dataset.has_truth else 3))
     print(f"{dataset.name}: preparing {len(items)} pictures at {size} x {size} in {folder}", flush=True)
     started = time.perf_counter()
-    with completed(folder) as partial:
-        _decode(dataset, items, size, partial)
+    with completed(folder, go_on=True) as partial:
+        digests = _decode(dataset, items, size, partial)
         runs.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
-        names = sorted(path.name for path in partial.iterdir())
+        digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
         runs.write_json(partial / "prepared.json", {
             "name": dataset.name,
             "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
             "all_classes": list(dataset.classes),
             "size": size,
-            "checksum": _checksum([partial / name for name in names]),
-            "files": {name: (partial / name).stat().st_size for name in names},
+            "checksum": _checksum(digests),
+            "files": {name: (partial / name).stat().st_size for name in sorted([*digests, SOURCES])},
             "left_out": left_out,
             "made_by": made_by,
         })
@@ -192,38 +201,62 @@ def _check_space(folder: Path, needed: int) -> None:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
 
 
-def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> None:
-    """Write ``images.npy`` and ``masks.npy``, picture by picture, with a thread for each core.
+def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dict[str, bytes]:
+    """Write ``images.npy`` and ``masks.npy``, a thread for each core, from where `SOURCES` ends; returns their SHA-256.
 
     Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
     count as memory of this process.
     """
     with contextlib.ExitStack() as stack:
-        images = stack.enter_context(_ArrayFile(folder / "images.npy", (len(items), 3, size, size)))
-        masks = None
-        if dataset.has_truth:
-            masks = stack.enter_context(_ArrayFile(folder / "masks.npy", (len(items), size, size)))
+        shapes = {"images.npy": (3, size, size)} | ({"masks.npy": (size, size)} if dataset.has_truth else {})
+        arrays = {name: stack.enter_context(_ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
 
-        def work(place: int) -> str | None:
+        def work(place: int) -> tuple[str | None, tuple]:
             try:
                 image, mask = dataset.read(items[place], size)
+                source = describe_files(dataset.files(items[place]))
             except Exception as error:  # whatever a decoder raises on a broken file
-                return f"{items[place].id}: {_reason(error)}"
-            images.write(place, image.transpose(2, 0, 1))
-            if masks is not None:
-                masks.write(place, mask)
-            return None
+                return f"{items[place].id}: {_reason(error)}", ()
+            for array, entry in zip(arrays.values(), (image.transpose(2, 0, 1), mask), strict=False):
+                array.write(place, entry)
+            return None, (items[place].id, *source)
 
+        bad, done = [], _done(folder / SOURCES)
         pool = ThreadPoolExecutor(_cores())
         try:
-            bad = [reason for reason in pool.map(work, range(len(items))) if reason]
+            outcomes = pool.map(work, range(done, len(items)))  # goes on while a block is brought to disk
+            while block := list(itertools.islice(outcomes, BLOCK)):
+                done += len(block)
+                bad += [reason for reason, _ in block if reason]
+                if not bad:
+                    for array in arrays.values():
+                        array.to_disk(done)
+                    _record(folder / SOURCES, [source for _, source in block])
         finally:
             pool.shutdown(cancel_futures=True)
-    if bad:
-        more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
-        raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
-                         + "\n  ".join(bad[:10]) + more
-                         + "\nreplace these files, or take them out of the lists of the data set")
+        if bad:
+            more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
+            raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
+                             + "\n  ".join(bad[:10]) + more
+                             + "\nreplace these files, or take them out of the lists of the data set")
+        return {name: array.to_disk(len(items)) for name, array in arrays.items()}
+
+
+def _done(path: Path) -> int:
+    """How many pictures a killed preparation has recorded; a line that it did not end is cut off."""
+    if not path.is_file():
+        runs.write_text(path, "id,width,height,sha256\n")
+    whole = path.read_bytes()
+    whole = whole[:whole.rfind(b"\n") + 1]
+    os.truncate(path, len(whole))
+    return whole.count(b"\n") - 1
+
+
+def _record(path: Path, lines: list[tuple]) -> None:
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _reason(error: Exception) -> str:
@@ -243,9 +276,10 @@ class _ArrayFile:
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
         self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
-        self._stream = open(path, "wb", buffering=0)  # noqa: SIM115  closed by close()
+        self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by __exit__
         self._stream.write(header.getvalue())
         self._shape = shape
+        self._reader, self._digest = open(path, "rb", buffering=0), hashlib.sha256()  # noqa: SIM115  closed by __exit__
 
     def write(self, place: int, entry: np.ndarray) -> None:
         if entry.shape != self._shape[1:] or entry.dtype != np.uint8:
@@ -259,8 +293,16 @@ class _ArrayFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._stream:
-            os.fsync(self._stream.fileno())
+        self._stream.close()
+        self._reader.close()
+
+    def to_disk(self, count: int) -> bytes:
+        """See to it that the first `count` entries stay, even if the machine loses power; returns the SHA-256 up to there."""
+        os.fsync(self._stream.fileno())
+        end = self._start + count * self._step
+        while left := end - self._reader.tell():
+            self._digest.update(self._reader.read(min(left, 2**20)))
+        return self._digest.digest()
 
 
 def _index(items: list[Item], classes: tuple[str, ...]) -> str:
@@ -271,9 +313,6 @@ def _index(items: list[Item], classes: tuple[str, ...]) -> str:
     return text.getvalue()
 
 
-def _checksum(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with open(path, "rb") as stream:
-            digest.update(f"{path.name}\0".encode() + hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+def _checksum(digests: dict[str, bytes]) -> str:
+    """SHA-256 over names and digests of the files that hold the content."""
+    return hashlib.sha256(b"".join(f"{name}\0".encode() + digests[name] for name in sorted(digests))).hexdigest()

@@ -1,6 +1,5 @@
 """PASCAL VOC 2012 in its own layout: photographs of exactly one class, labelled by image-level lists, with masks."""
 
-import os
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -8,7 +7,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from bipartition import runs
 from bipartition.datasets import download, photographs
 from bipartition.datasets.photographs import Item
 
@@ -78,35 +76,30 @@ class VOC2012:
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph and official mask; the augmented mask where a training photograph has no official one."""
-        photograph, mask = self._files(item)
+        photograph, mask = self.files(item)
         image, original = photographs.read_photograph(photograph, size)
         return image, photographs.read_mask(mask, size, classes=len(CLASSES), expected=original)
 
     def stamp(self) -> str:
         """Digest of the items and the sizes of their files."""
-        return photographs.stamp_of_files(self._items, self._files)
+        return photographs.stamp_of_files(self._items, self.files)
 
     def _training_list(self) -> str:
         listed = (self._root / "ImageSets" / "Segmentation" / "trainaug.txt").is_file()
         return "trainaug" if listed and (self._root / "SegmentationClassAug").is_dir() else "train"
 
-    def _files(self, item: Item) -> tuple[Path, Path]:
+    def files(self, item: Item) -> list[Path]:
+        """Photograph and mask."""
         official = self._root / "SegmentationClass" / f"{item.id}.png"
         augmented = self._root / "SegmentationClassAug" / f"{item.id}.png"
         listed_as_augmented = item.split == "train" or self._choosing
         mask = augmented if listed_as_augmented and not official.exists() and augmented.exists() else official
-        return self._root / "JPEGImages" / f"{item.id}.jpg", mask
+        return [self._root / "JPEGImages" / f"{item.id}.jpg", mask]
 
 
 def _root() -> Path:
-    """The folder ``VOC2012``: of VOC_ROOT, else of ``data/raw``, else downloaded."""
-    if named := os.environ.get("VOC_ROOT"):
-        start, says = Path(named).expanduser(), f"VOC_ROOT={named}"
-    else:
-        start = runs.data_root() / "raw" / "voc2012" / "VOCdevkit"
-        says = f"{start}"
-        if not start.exists():
-            download.fetch("voc2012")
+    """The folder ``VOC2012``."""
+    start, says = download.located("voc2012")
     for root in (start / "VOC2012", start, start / "VOCdevkit" / "VOC2012"):
         if (root / "JPEGImages").is_dir() and (root / "ImageSets").is_dir():
             return root

@@ -1,0 +1,60 @@
+"""Pictures that are nearly the same in training and validation: whoever evaluates has to know of them."""
+
+import numpy as np
+
+__all__ = ["GRID", "NEAR", "grey_means", "near_duplicates"]
+
+GRID = 8
+"""Cells a side, whose mean greys stand for a picture."""
+NEAR = 6.0
+"""Grey levels of 255 that the cells of two pictures differ by, in the root of the mean square, to be called near."""
+_CHUNK = 256
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def grey_means(images: np.ndarray) -> np.ndarray:
+    """Mean grey of `GRID` x `GRID` cells of each picture.
+
+    Parameters
+    ----------
+    images : array of uint8, shape (N, 3, S, S)
+        S at least `GRID`; what does not fill a cell on the right and below is left out.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, GRID * GRID), in [0, 255]
+    """
+    cell = images.shape[-1] // GRID
+    side = cell * GRID
+    means = np.empty((len(images), GRID * GRID), np.float32)
+    for first in range(0, len(images), _CHUNK):
+        part = np.asarray(images[first:first + _CHUNK, :, :side, :side])
+        cells = part.reshape(len(part), 3, GRID, cell, GRID, cell).mean(axis=(3, 5), dtype=np.float32)
+        means[first:first + _CHUNK] = np.tensordot(cells, _LUMA, axes=(1, 0)).reshape(len(part), -1)
+    return means
+
+
+def near_duplicates(train: np.ndarray, val: np.ndarray, *, near: float = NEAR) -> list[tuple[int, int, float]]:
+    """Pairs of a training and a validation picture whose `grey_means` differ by at most `near`, the nearest first.
+
+    Parameters
+    ----------
+    train, val : array of uint8, shape (N, 3, S, S)
+    near : float
+        Root of the mean square over the cells, in grey levels.
+
+    Returns
+    -------
+    list of tuple
+        Place in `train`, place in `val`, distance.
+    """
+    ours, theirs = grey_means(train), grey_means(val)
+    pairs = []
+    for first in range(0, len(theirs), _CHUNK):
+        part = theirs[first:first + _CHUNK]
+        square = ((part**2).mean(axis=1)[:, None] + (ours**2).mean(axis=1) - 2 * (part @ ours.T) / ours.shape[1]).clip(0)
+        for place, other in zip(*np.nonzero(square <= near**2 + 0.1), strict=True):
+            exact = float(np.sqrt(((part[place] - ours[other])**2).mean()))  # the quick form cancels digits
+            if exact <= near:
+                pairs.append((int(other), int(first + place), exact))
+    return sorted(pairs, key=lambda pair: pair[2])
