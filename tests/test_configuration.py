@@ -23,7 +23,7 @@ REQUIRED = {"row": "chan_vese", "dataset": "cartoons", "seed": 0}
     ("initial_foreground", 1.0, "initial_foreground = 1.0; it must be between 0 and 1"),
     ("warmup_cuts", 1.5, "warmup_cuts = 1.5; it must be between 0 and 1"),
     ("mask", "hard", "mask = 'hard'; it must be one of 'soft', 'straight_through'"),
-    ("judge", "older", "judge = 'older'; it must be one of 'live', 'snapshot'"),
+    ("judge", "older", "judge = 'older'; it must be one of 'live', 'snapshot', 'turns'"),
     ("batch_norm", "off", "batch_norm = 'off'; it must be one of"),
     ("regularised", "no", "regularised = 'no'; it must be one of True, False"),
     ("optimiser", "lion", "optimiser = 'lion'; it must be one of"),
@@ -65,13 +65,28 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
     assert "size" not in table.index
 
 
+ENCODER, MATRICES = {"autoencoder_width", "autoencoder_poolings"}, {"lambda3", "lambda4", "matrix_rate"}
+
+
 @pytest.mark.parametrize(("row", "unread"), [
-    ("casm", {"lambda3", "lambda4", "matrix_rate", "autoencoder_width", "autoencoder_poolings"}),
-    ("chan_vese", {"casm_area", "lambda3", "lambda4", "matrix_rate", "autoencoder_width", "autoencoder_poolings"}),
-    ("mumford_shah", {"casm_area", "autoencoder_width", "autoencoder_poolings"}),
-    ("mumford_shah_only", {"casm_area"}),
+    ("casm", {"judge_turns"} | MATRICES | ENCODER),
+    ("chan_vese", {"judge_turns", "casm_area"} | MATRICES | ENCODER),
+    ("mumford_shah", {"judge_turns", "casm_area"} | ENCODER),
+    ("mumford_shah_only", {"judge_turns", "casm_area"}),
     ("classifier", set()),
 ])
 def test_what_decides_a_run_is_all_but_what_its_row_does_not_read(row, unread):
     configuration = Configuration(row=row, dataset="cartoons", seed=0)
     assert configuration.to_dict().keys() - configuration.decisive().keys() == unread
+
+
+def test_how_often_a_judge_has_its_turn_is_read_where_it_has_turns():
+    turns = {"judge": "turns", "epochs": 4, "judge_turns": 2}
+    assert Configuration(**REQUIRED | turns).decisive()["judge_turns"] == 2
+    assert "judge_turns" not in Configuration(**REQUIRED | turns | {"row": "casm"}).decisive()
+
+
+@pytest.mark.parametrize("count", [0, 4])
+def test_a_judge_has_its_turn_once_at_least_and_before_the_last_epoch(count):
+    with pytest.raises(ValueError, match=rf"judge_turns = {count}; it must be from 1 to epochs - 1 = 3"):
+        Configuration(**REQUIRED | {"judge": "turns", "epochs": 4, "judge_turns": count})

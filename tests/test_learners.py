@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from bipartition.configuration import Configuration
-from bipartition.learners import build_learner, objective_parts, objective_weights, random_crops, random_cuts
+from bipartition.learners import JudgeLearner, build_learner, objective_parts, objective_weights, random_crops, random_cuts
 from bipartition.networks import Classifier, Partition
 from bipartition.objectives import weighted_sum
 from bipartition.rows import ROWS, TABLE_ROWS
@@ -133,6 +133,34 @@ class TestTheStep:
     def test_the_kinds_of_optimisers(self, optimiser, of_classifier, of_decoder):
         kinds = {name: type(one).__name__ for name, one in learner_of("chan_vese", optimiser=optimiser).optimisers.items()}
         assert kinds == {"classifier": of_classifier, "decoder": of_decoder}
+
+
+class TestTheJudgesTurn:
+    def judge(self):
+        learner = learner_of("chan_vese", judge="turns", batch_norm="frozen", optimiser="adam", classifier_rate=1e-3)
+        learner.network.train()
+        return learner, JudgeLearner(learner)
+
+    def test_only_the_judge_learns(self, batch):
+        learner, judge = self.judge()
+        before = {name: value.clone() for name, value in learner.network.state_dict().items()}
+        judge.step(*batch, torch.Generator().manual_seed(0))
+        moved = {name for name, value in learner.network.state_dict().items() if not torch.equal(before[name], value)}
+        assert moved and all(name.startswith("snapshot.") for name in moved)
+
+    def test_afterwards_it_holds_still_while_the_masks_learn(self, batch):
+        learner, judge = self.judge()
+        judge.step(*batch, torch.Generator().manual_seed(0))
+        before = {name: value.clone() for name, value in learner.network.snapshot.state_dict().items()}
+        learner.step(*batch, torch.Generator())
+        assert all(torch.equal(before[name], value) for name, value in learner.network.snapshot.state_dict().items())
+
+    def test_its_steps_lower_S_at_masks_that_stay(self, batch):
+        learner, judge = self.judge()
+        losses = [judge.step(*batch, torch.Generator().manual_seed(0)) for _ in range(12)]
+        first, last = ({name: value.item() for name, value in losses[place].items()} for place in (0, -1))
+        assert set(first) == {"judge_cuts", "judge_foreground", "judge_background"}
+        assert sum(last.values()) < sum(first.values()) - 0.1
 
 
 class TestRandomCuts:

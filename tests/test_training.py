@@ -4,6 +4,7 @@ import dataclasses
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -150,6 +151,24 @@ class TestTrainRow:
                      if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "steps")))
         assert runs.read_json(folder / "config.json")["parameters"] == learnt
 
+    def test_a_judge_with_turns_learns_after_each_of_the_first_epochs_and_only_then(self, cartoons, tmp_path):
+        folder, _ = train(tiny(judge="turns", judge_turns=1, epochs=3), cartoons, tmp_path)
+        history = pd.read_csv(folder / "history.csv")
+        for name in ("judge_cuts", "judge_foreground", "judge_background"):
+            assert history[name].notna().tolist() == [False, True, False]
+        assert not [name for name in load_file(folder / "model.safetensors") if name.startswith("snapshot")]
+
+    def test_turns_make_another_result_than_a_judge_that_stays(self, cartoons, tmp_path):
+        masks = [np.load(train(tiny(judge=judge, judge_turns=1), cartoons, tmp_path / judge)[0] / "masks.npy")
+                 for judge in ("snapshot", "turns")]
+        assert not np.array_equal(*masks)
+
+    def test_a_row_without_a_judge_trains_nothing_anew_for_its_turns(self, cartoons, tmp_path):
+        folder, _ = train(tiny(row="casm", judge="turns", judge_turns=1), cartoons, tmp_path)
+        before = (folder / "metrics.json").stat().st_mtime_ns
+        train(tiny(row="casm", judge="turns", judge_turns=2), cartoons, tmp_path)
+        assert (folder / "metrics.json").stat().st_mtime_ns == before
+
     def test_the_warm_up_leaves_its_activation_maps_with_their_numbers(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         folder = tmp_path / "classifier" / "seed0"
@@ -190,9 +209,9 @@ class TestTrainRow:
             train(tiny(lambda1=2.0), cartoons, tmp_path)
         assert not runs.is_finished(folder, runs.made_by(tiny(lambda1=2.0), cartoons.checksum))
 
-    @pytest.mark.parametrize("row", ["chan_vese", "casm"])
-    def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, monkeypatch):
-        configuration = tiny(row=row, epochs=3)
+    @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}), ("chan_vese", {"judge": "turns"})])
+    def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, settings, monkeypatch):
+        configuration = tiny(row=row, epochs=3, **({"judge_turns": 2} | settings))
         whole, _ = train(configuration, cartoons, tmp_path / "whole")
 
         save = training._save_checkpoint

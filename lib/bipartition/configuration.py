@@ -91,9 +91,14 @@ class Configuration:
             "the colours would take the feature maps over; foreground: all but the background loss (13), which then reaches "
             "the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
     judge: str = reading(
-        "live", alternatives=("live", "snapshot"), where="3.1 \"like Siamese networks\", (18)",
+        "live", alternatives=("live", "snapshot", "turns"), where="3.1 \"like Siamese networks\", (18)",
         why="live: one classifier for all three passes; snapshot: the cut pictures are scored by the classifier as the warm-up "
-            "left it, so that it cannot learn to read crumbs")
+            "left it, so that it cannot learn to read crumbs; turns: by a copy that learns S of (20) while the masks hold "
+            "still, and holds still while the masks learn")
+    judge_turns: int = reading(
+        3, alternatives="1 up to epochs - 1", where="(20)",
+        why="how often the judge has its turn, where judge is turns: after each of the first epochs; more turns, and judge and "
+            "masks may agree on a crumb")
     batch_norm: str = reading(
         "shared", alternatives=("shared", "separate", "frozen"), where="Figure 1 \"classifier A\"",
         why="shared: three passes through one network in train mode; separate: only clean pictures move the running "
@@ -141,6 +146,8 @@ class Configuration:
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, getattr(self, name) >= 0, "0 or greater")
+        if self.judge == "turns" and self.row in ROWS and ROWS[self.row].network == "bipartition":
+            _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")
         _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
         _require(self, "size", self.size % 4 == 0, "a multiple of 4, the stride of the decoders' grid")
         if self.row in ROWS and ROWS[self.row].network == "autoencoder":
@@ -181,6 +188,7 @@ class Configuration:
             row = ROWS[self.row]
             unread |= {"casm_area"} if row.network != "casm" else set()
             unread |= {"autoencoder_width", "autoencoder_poolings"} if row.network != "autoencoder" else set()
+            unread |= {"judge_turns"} if self.judge != "turns" or row.network != "bipartition" else set()
             unread |= {"lambda3", "lambda4", "matrix_rate"} if row.energy != "mumford_shah" else set()
         return {name: value for name, value in self.to_dict().items() if name not in unread}
 

@@ -15,7 +15,7 @@ from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Pa
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["Learner", "PartitionLearner", "build_learner", "descend", "objective_parts", "objective_weights",
+__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "descend", "objective_parts", "objective_weights",
            "random_crops", "random_cuts"]
 
 MOMENTUM = 0.9
@@ -177,6 +177,45 @@ class PartitionLearner:
             shown |= {"clean": clean, "accuracy": (partition.image_logits.argmax(dim=1) == labels).float().mean()}
         descend(self.optimisers, loss, self.accelerator)
         return shown
+
+
+class JudgeLearner:
+    """The judge's turn: update (20) of the classifier alone, ``S + CE``, at masks that hold still.
+
+    With S it learns to name the object on black and to have no name for the rest, whose silhouette and surroundings gave the
+    name away to the judge of the warm-up; that one asked for masks that hide both.  CE of random cuts keeps it honest about
+    how much is seen: with S alone it would accept crumbs.
+
+    Parameters
+    ----------
+    learner : PartitionLearner
+        Its network has a copy of the classifier as a judge.
+    """
+
+    CUTS = 0.7
+    """Share of the pictures of CE that are cut; the others are whole."""
+
+    def __init__(self, learner: PartitionLearner) -> None:
+        self.network, self.accelerator, self.configuration = learner.network, learner.accelerator, learner.configuration
+        self.optimisers = _optimisers(learner.configuration, classifier=list(self.network.snapshot.parameters()))
+
+    def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
+        """One step of the judge's parameters; the network's others, which need no gradient here, stay."""
+        judge = self.network.snapshot.requires_grad_(True)
+        cut = (torch.rand(len(image), 1, 1, 1, generator=rng) < self.CUTS).to(image.device)
+        seen = torch.where(cut, random_cuts(image, rng, contours=self.configuration.warmup_contours), 1.0)
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                phi = self.network.segment(image).background_mask
+            shown = torch.cat([seen * image, (1 - phi) * image, phi * image])
+            scores = judge(shown.contiguous(memory_format=torch.channels_last))[0]
+        logits, *cut_logits = scores.chunk(3)
+        parts = classification_objective(*cut_logits, labels, self.configuration.background_probability)
+        means = {"judge_cuts": F.cross_entropy(logits.float(), labels)}
+        means |= {f"judge_{name}": part.mean() for name, part in parts.items()}
+        descend(self.optimisers, sum(means.values()), self.accelerator)
+        judge.requires_grad_(False)
+        return means
 
 
 def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Row,

@@ -216,9 +216,9 @@ class BiPartitionNetwork(nn.Module):
         True adds the decoders of F and B: the whole difference between the Chan-Vese and the Mumford-Shah network.
     initial_foreground : float in (0, 1)
         Share of foreground proposed by the untrained mask decoder.
-    judge : {"live", "snapshot"}
-        Who scores the two cut pictures: the classifier itself (Siamese, as in the paper), or a copy of it as it is now,
-        which learns nothing more.
+    judge : {"live", "snapshot", "turns"}
+        Who scores the two cut pictures: the classifier itself (Siamese, as in the paper), or a copy of it as it is now, which
+        learns nothing while the decoders do.
     batch_norm, classifier_learns, mask : str
         Readings of the paper, see `bipartition.configuration.Configuration`.
     """
@@ -235,7 +235,7 @@ class BiPartitionNetwork(nn.Module):
             self.background_decoder = copy.deepcopy(self.foreground_decoder)
         self.matrices = matrices
         self.batch_norm, self.classifier_learns, self.mask = batch_norm, classifier_learns, mask
-        self.snapshot = copy.deepcopy(classifier).requires_grad_(False) if judge == "snapshot" else None
+        self.snapshot = copy.deepcopy(classifier).requires_grad_(False) if judge != "live" else None
         if classifier_learns == "nothing":
             classifier.requires_grad_(False)
         self.train()

@@ -27,7 +27,7 @@ from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.evaluation import evaluate
-from bipartition.learners import Learner, build_learner, random_crops
+from bipartition.learners import JudgeLearner, Learner, build_learner, random_crops
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
@@ -36,6 +36,8 @@ __all__ = ["CAM_CUT", "accelerator_for_this_machine", "activation_mask", "fresh_
 
 CAM_CUT = 0.2
 """Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
+JUDGE_PASSES = 2
+"""How often a judge sees every picture in one of its turns."""
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -98,7 +100,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     })
     for epoch in range(len(history), configuration.epochs):
         began = time.perf_counter()
-        means = _train_epoch(learner, pictures, labels, configuration, epoch, steps, schedulers)
+        taught = _judges_turn(learner, pictures, labels, configuration, epoch)
+        means = _train_epoch(learner, pictures, labels, configuration, epoch, steps, schedulers) | taught
         history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
         minutes += (time.perf_counter() - began) / 60
         runs.write_text(folder / "history.csv", _as_csv(history))
@@ -217,9 +220,9 @@ def accelerator_for_this_machine() -> Accelerator:
 
 
 def _train_epoch(learner: Learner, pictures: Tensor, labels: Tensor, configuration: Configuration, epoch: int, steps: int,
-                 schedulers: dict[str, Any]) -> dict[str, float]:
+                 schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
     learner.network.train()
-    rng = generator(configuration.seed, "batches", epoch)
+    rng = generator(configuration.seed, purpose, epoch)
     order = torch.randperm(len(labels), generator=rng).to(pictures.device)
     mirrored = (torch.rand(len(labels), generator=rng) < 0.5).to(pictures.device)
     totals: dict[str, Tensor] = {}
@@ -241,6 +244,21 @@ def _train_epoch(learner: Learner, pictures: Tensor, labels: Tensor, configurati
     if broken:
         raise FloatingPointError(f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch "
                                  f"{epoch + 1}: {', '.join(broken)} not finite; try a smaller classifier_rate or decoder_rate")
+    return means
+
+
+def _judges_turn(learner: Learner, pictures: Tensor, labels: Tensor, configuration: Configuration,
+                 epoch: int) -> dict[str, float]:
+    """Where the judge has turns and this epoch begins with one: `JUDGE_PASSES` over the pictures; its losses in the last."""
+    judged = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
+    if not judged or not 1 <= epoch <= configuration.judge_turns:
+        return {}
+    taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(labels)), crops=1.0)
+    judge, steps = JudgeLearner(learner), len(labels) // taught.batch_size
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * JUDGE_PASSES))
+                  for name, optimiser in judge.optimisers.items()}
+    for again in range(JUDGE_PASSES):
+        means = _train_epoch(judge, pictures, labels, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
     return means
 
 
