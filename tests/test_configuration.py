@@ -73,11 +73,18 @@ ENCODER, MATRICES = {"autoencoder_width", "autoencoder_poolings"}, {"lambda3", "
     ("chan_vese", {"judge_turns", "casm_area"} | MATRICES | ENCODER),
     ("mumford_shah", {"judge_turns", "casm_area"} | ENCODER),
     ("mumford_shah_only", {"judge_turns", "casm_area"}),
-    ("classifier", set()),
 ])
 def test_what_decides_a_run_is_all_but_what_its_row_does_not_read(row, unread):
     configuration = Configuration(row=row, dataset="cartoons", seed=0)
     assert configuration.to_dict().keys() - configuration.decisive().keys() == unread
+
+
+def test_the_warm_up_is_made_anew_for_what_a_bare_classifier_reads_and_nothing_else():
+    warm_up = Configuration(row="classifier", dataset="cartoons", seed=0)
+    for name, value in {"alpha": 7.0, "lambda1": 0.3, "judge": "snapshot", "decoder_rate": 0.5, "warmup_epochs": 9}.items():
+        assert dataclasses.replace(warm_up, **{name: value}).decisive() == warm_up.decisive()
+    for name, value in {"epochs": 7, "seed": 3, "warmup_cuts": 0.4, "classifier_rate": 0.5, "weights": "none"}.items():
+        assert dataclasses.replace(warm_up, **{name: value}).decisive() != warm_up.decisive()
 
 
 def test_how_often_a_judge_has_its_turn_is_read_where_it_has_turns():

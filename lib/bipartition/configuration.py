@@ -6,15 +6,19 @@ row (`bipartition.rows`), the profile for one row.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from bipartition.rows import ROWS
+from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["Configuration", "readings_table"]
+
+WARM_UP_READS = {"row", "dataset", "seed", "size", "batch_size", "epochs", "warmup_cuts", "warmup_contours", "crops", "weights",
+                 "optimiser", "classifier_rate"}
+"""Settings of the bare classifier that all rows start from; no other changes it."""
 
 
 def reading(default: Any, *, alternatives: tuple | str, why: str, where: str) -> Any:
@@ -183,13 +187,15 @@ class Configuration:
 
     def decisive(self) -> dict[str, Any]:
         """`to_dict` without what the row does not read: another value of these gives the same run."""
-        unread: set[str] = set()
+        unread: Set[str] = set()
         if self.row in ROWS:
             row = ROWS[self.row]
             unread |= {"casm_area"} if row.network != "casm" else set()
             unread |= {"autoencoder_width", "autoencoder_poolings"} if row.network != "autoencoder" else set()
             unread |= {"judge_turns"} if self.judge != "turns" or row.network != "bipartition" else set()
             unread |= {"lambda3", "lambda4", "matrix_rate"} if row.energy != "mumford_shah" else set()
+        elif self.row == WARM_UP:
+            unread = self.to_dict().keys() - WARM_UP_READS
         return {name: value for name, value in self.to_dict().items() if name not in unread}
 
 

@@ -48,7 +48,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     warm_up = warm_up_configuration(configuration)
     options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
     prepared = prepare(dataset, configuration.size, options)
-    shared = runs.fingerprint(warm_up.to_dict() | {"seed": None})
+    shared = runs.fingerprint(warm_up.decisive() | {"seed": None})
     place = runs.results_root() / "trials" / "runs" / f"{dataset}-{shared}"
     if row == WARM_UP:
         configuration, folder = warm_up, place / WARM_UP / f"seed{seed}"
