@@ -14,12 +14,14 @@ from bipartition.rows import ROWS
 
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
          "07_ambiguities", "08_pets"]
+LESSONS = ["10_two_regions", "12_what_a_classifier_adds"]
+"""Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
 CELL_METADATA = {"tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
 LONGEST = 30
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, *LESSONS])
 def name(request):
     return request.param
 
@@ -30,18 +32,28 @@ def notebook(root, name):
 
 
 def test_the_folder_holds_these_notebooks_and_perhaps_more(root):
-    assert set(NAMES) <= {path.stem for path in (root / "notebooks").glob("*.ipynb")}
+    assert {*NAMES, *LESSONS} <= {path.stem for path in (root / "notebooks").glob("*.ipynb")}
 
 
-def test_it_is_committed_without_outputs_or_traces_of_a_run(notebook):
+def test_it_is_committed_without_traces_of_a_run_and_with_no_outputs_but_those_that_are_checked(notebook, name):
     nbformat.validate(notebook)
     assert set(notebook.metadata) <= NOTEBOOK_METADATA
     assert notebook.metadata.kernelspec.name == "python3"
     assert notebook.metadata.language_info == {"name": "python"}
-    for cell in notebook.cells:
-        assert set(cell.metadata) <= CELL_METADATA
-        if cell.cell_type == "code":
+    assert all(set(cell.metadata) <= CELL_METADATA for cell in notebook.cells)
+    for place, cell in enumerate((cell for cell in notebook.cells if cell.cell_type == "code"), 1):
+        if name in LESSONS and "NBVAL_CHECK_OUTPUT" in cell.source:  # nbval compares with cells that were counted only
+            assert cell.outputs and cell.execution_count == place
+            assert all(output.get("name") == "stdout" for output in cell.outputs)
+        else:
             assert cell.outputs == [] and cell.execution_count is None
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_has_three_answers_that_are_checked_and_three_exercises(notebook):
+    assert sum("NBVAL_CHECK_OUTPUT" in cell.source for cell in notebook.cells) >= 3
+    exercises = notebook.cells[-1].source
+    assert "## Exercises" in exercises and exercises.count("<details><summary>") == exercises.count("</details>") == 3
 
 
 def test_its_cells_have_stable_names_and_are_short(notebook, name):
@@ -50,11 +62,12 @@ def test_its_cells_have_stable_names_and_are_short(notebook, name):
     assert all(len(cell.source.splitlines()) <= LONGEST for cell in notebook.cells)
 
 
-def test_it_opens_with_prose_and_has_one_cell_of_parameters(notebook, root):
+def test_it_opens_with_prose_and_has_one_cell_of_parameters(notebook, root, name):
     assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
-    assert "profile" in parameter_names(notebook, root)
+    assert ("profile" in parameter_names(notebook, root)) or name in LESSONS
 
 
+@pytest.mark.parametrize("name", NAMES)
 def test_its_default_parameters_exist(notebook):
     cell = next(cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
@@ -88,26 +101,37 @@ def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_gives_the_answers_that_are_stored(name, root, tmp_path):
+    copy = tmp_path / f"{name}.ipynb"
+    copy.write_bytes((root / "notebooks" / f"{name}.ipynb").read_bytes())
+    checked = nbval(copy)
+    assert checked.returncode == 0, checked.stdout[-5000:] + checked.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
+    notebook = nbformat.read(root / "notebooks" / "10_two_regions.ipynb", as_version=4)
+    printed = next(output for cell in notebook.cells for output in cell.get("outputs", ()) if output.get("name") == "stdout")
+    printed.text = printed.text.replace("1", "7")
+    nbformat.write(notebook, tmp_path / "wrong.ipynb")
+    assert "1 failed" in nbval(tmp_path / "wrong.ipynb").stdout
+
+
+@pytest.mark.slow
 def test_running_them_again_gives_the_same_tables(executed):
     folder, _, environment = executed
     copies = sorted(folder.glob("*.ipynb"))
     if [path.stem for path in copies] != NAMES:
         pytest.skip("not all notebooks were executed before")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir",
-        str(folder),
-        "--nbval-lax",
-        "--nbval-current-env",
-        "--nbval-cell-timeout=300",
-        *map(str, copies),
-    ]
-    ended = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=False, cwd=folder
-    )
+    ended = nbval(*copies, environment=environment)
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
+
+
+def nbval(*copies, environment=None):
+    """What `pytest --nbval-lax` says of notebooks that lie in one folder."""
+    folder = copies[0].parent
+    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", folder, *options, *copies]
+    return subprocess.run([*map(str, command)], env=os.environ | (environment or {}), capture_output=True, text=True,
+                          check=False, cwd=folder)

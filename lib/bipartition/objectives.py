@@ -88,7 +88,7 @@ def background_floor(classes: int, probability: str = "softmax") -> float:
     """
     if probability == "sigmoid":
         return 0.0
-    return -math.log(4 * (1 / classes) * (1 - 1 / classes))
+    return max(0.0, -math.log(4 * (1 / classes) * (1 - 1 / classes)))  # not -0.0 for two classes
 
 
 def segmentation_objective(

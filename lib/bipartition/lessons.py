@@ -1,0 +1,166 @@
+"""What the learning notebooks share: photographs at hand, descents on a mask without a network, film strips."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from skimage import data
+from skimage.transform import resize
+from torch import Tensor
+
+from bipartition.figures import STYLE, WIDTH
+
+__all__ = ["Descent", "descend_mask", "descend_mask_and_matrices", "film_strip", "photograph", "two_balls"]
+
+
+class Descent(NamedTuple):
+    """What a descent leaves: the loss at every step, phi at the steps that were kept, and F and B at the end."""
+
+    losses: list[float]
+    masks: dict[int, Tensor]
+    matrices: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def background_mask(self) -> Tensor:
+        """The last phi."""
+        return self.masks[max(self.masks)]
+
+
+def photograph(name: str, size: int) -> Tensor:
+    """The middle square of a photograph that ships with scikit-image, shape (1, C, size, size), in [0, 1].
+
+    Parameters
+    ----------
+    name : str
+        A function of `skimage.data`, as ``"camera"``, ``"coins"`` or ``"chelsea"``; C is 1 for a grey one, else 3.
+    size : int
+        Height and width in pixels.
+    """
+    picture = np.atleast_3d(getattr(data, name)())[..., :3]
+    side = min(picture.shape[:2])
+    top, left = ((length - side) // 2 for length in picture.shape[:2])
+    square = resize(picture[top:top + side, left:left + side], (size, size), anti_aliasing=True)
+    return torch.tensor(square, dtype=torch.float32).permute(2, 0, 1)[None]
+
+
+def descend_mask(loss: Callable[[Tensor], Tensor], logits: Tensor, *, steps: int = 100, rate: float = 0.3,
+                 keep: Collection[int] = ()) -> Descent:
+    """Gradient descent (Adam) on ``phi = sigmoid(logits)``, one variable a pixel, no network.
+
+    Parameters
+    ----------
+    loss : callable
+        From phi, shape (N, 1, H, W), to a loss of shape (N,) or ().
+    logits : Tensor, shape (N, 1, H, W)
+        Where to start; it is not changed.
+    steps, rate : int, float
+        How many steps, and how long.
+    keep : collection of int
+        After how many steps phi is kept; the end is always.
+    """
+    return _descend(lambda phi, matrices: loss(phi), logits, None, steps=steps, rates=(rate, 0.0), keep=keep)
+
+
+def descend_mask_and_matrices(loss: Callable[[Tensor, Tensor, Tensor], Tensor], logits: Tensor,
+                              matrices: tuple[Tensor, Tensor], *, steps: int = 300, rate: float = 0.3,
+                              matrix_rate: float = 0.05, keep: Collection[int] = ()) -> Descent:
+    """The same on phi, F and B at once; `loss` takes the three, and `matrices` are the first F and B."""
+    return _descend(lambda phi, pair: loss(phi, *pair), logits, matrices, steps=steps, rates=(rate, matrix_rate), keep=keep)
+
+
+def two_balls(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures whose halves are bright and dark, with a blue ball that has no name, and one that does: red (0) or green (1).
+
+    Returns
+    -------
+    image : Tensor, shape (count, 3, size, size), in [0, 1]
+    labels : Tensor of int64, shape (count,)
+        0, 1, 0, 1, ...
+    objects : Tensor, shape (count, 1, size, size)
+        1 where the named ball is.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    across = (torch.arange(size) + 0.5) / size
+    y, x = torch.meshgrid(across, across, indexing="ij")
+    paints = torch.tensor([[0.85, 0.3, 0.25], [0.35, 0.7, 0.25], [0.25, 0.4, 0.9]])
+    labels = torch.arange(count) % 2
+    image, objects = torch.empty(count, 3, size, size), torch.empty(count, 1, size, size)
+    for index, label in enumerate(labels):
+        angle, up, down, mirror = torch.rand(4, generator=rng).tolist()
+        side = torch.sign((x - 0.5) * np.cos(2 * np.pi * angle) + (y - 0.5) * np.sin(2 * np.pi * angle))
+        image[index] = 0.5 + 0.25 * side
+        for paint, centre_x, centre_y in ((paints[2], 0.72, 0.25 + 0.5 * up), (paints[label], 0.28, 0.25 + 0.5 * down)):
+            distance = torch.hypot(x - (centre_x if mirror < 0.5 else 1 - centre_x), y - centre_y) / 0.17
+            image[index] = torch.where(distance < 1, paint[:, None, None] * (1.1 - 0.35 * distance), image[index])
+        objects[index, 0] = (distance < 1).float()
+    noise = 0.06 * (torch.rand(image.shape, generator=rng) - 0.5)
+    return (image + noise).clamp(0, 1), labels, objects
+
+
+def film_strip(lines: Sequence[Sequence[Tensor | np.ndarray | None]], heads: Sequence[str] = (), sides: Sequence[str] = (), *,
+               notes: Sequence[Sequence[str]] = (), panel: float = 1.6) -> Figure:
+    """Lines of square pictures with heads above the first line, names at the left, and notes below each.
+
+    Parameters
+    ----------
+    lines : sequence of sequences of pictures
+        Each of shape (C, H, W) or (1, C, H, W) in [0, 1]; None leaves a place empty.
+    heads, sides : sequence of str
+        One for each column, one for each line.
+    notes : sequence of sequences of str
+        One for each picture, as the number it has.
+    panel : float
+        The widest a picture may be, in inches.
+    """
+    columns = max(map(len, lines))
+    side = min(panel, WIDTH / columns)
+    with mpl.rc_context(STYLE):
+        height = len(lines) * (side + (0.18 if notes else 0.04)) + 0.35
+        figure = Figure(figsize=(columns * side + (0.3 if sides else 0), height), layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        panels = figure.subplots(len(lines), columns, squeeze=False)
+        for row, (across, line) in enumerate(zip(panels, lines, strict=True)):
+            for column, axes in enumerate(across):
+                picture = line[column] if column < len(line) else None
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set(visible=picture is not None, linewidth=0.3, color="0.6")
+                if picture is None:
+                    continue
+                axes.imshow(_shown(picture), vmin=0, vmax=1)
+                if notes and column < len(notes[row]):
+                    axes.set_xlabel(notes[row][column], labelpad=2)
+            if row < len(sides):
+                across[0].set_ylabel(sides[row])
+        for axes, head in zip(panels[0], heads, strict=False):
+            axes.set_title(head)
+    return figure
+
+
+def _descend(loss: Callable, logits: Tensor, matrices: tuple[Tensor, Tensor] | None, *, steps: int, rates: tuple[float, float],
+             keep: Collection[int]) -> Descent:
+    logits = logits.clone().requires_grad_(True)
+    pair = None if matrices is None else tuple(matrix.clone().requires_grad_(True) for matrix in matrices)
+    optimiser = torch.optim.Adam([{"params": [logits], "lr": rates[0]}, {"params": list(pair or ()), "lr": rates[1]}])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    losses, masks = [], {}
+    for step in range(steps):
+        phi = torch.sigmoid(logits)
+        if step in keep:
+            masks[step] = phi.detach()
+        value = loss(phi, pair).sum()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(value.item())
+    masks[steps] = torch.sigmoid(logits).detach()
+    return Descent(losses, masks, None if pair is None else tuple(matrix.detach() for matrix in pair))
+
+
+def _shown(picture: Tensor | np.ndarray) -> np.ndarray:
+    array = np.asarray(picture, dtype=float)
+    array = array[0] if array.ndim == 4 else array
+    return (array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)).clip(0, 1)
