@@ -69,10 +69,10 @@ ENCODER, MATRICES = {"autoencoder_width", "autoencoder_poolings"}, {"lambda3", "
 
 
 @pytest.mark.parametrize(("row", "unread"), [
-    ("casm", {"judge_turns"} | MATRICES | ENCODER),
+    ("casm", {"features", "judge_turns"} | MATRICES | ENCODER),
     ("chan_vese", {"judge_turns", "casm_area"} | MATRICES | ENCODER),
     ("mumford_shah", {"judge_turns", "casm_area"} | ENCODER),
-    ("mumford_shah_only", {"judge_turns", "casm_area"}),
+    ("mumford_shah_only", {"features", "judge_turns", "casm_area"}),
 ])
 def test_what_decides_a_run_is_all_but_what_its_row_does_not_read(row, unread):
     configuration = Configuration(row=row, dataset="cartoons", seed=0)

@@ -120,6 +120,29 @@ class TestDecoder:
         for fused, decoder in zip(fused_decoders(decoders, features, (64, 64)), decoders, strict=True):
             torch.testing.assert_close(fused, decoder(features, (64, 64)))
 
+    def test_even_features_make_it_blind_to_how_loud_each_map_is_and_raw_ones_do_not(self, classifier, image):
+        features = classifier.eval()(image)[1]
+        louder = tuple(scale * feature for scale, feature in zip((0.1, 1, 3, 20, 7), features, strict=True))
+        for even in (True, False):
+            decoder = trained(Decoder(1, even=even))
+            same = torch.allclose(decoder(features, (64, 64)), decoder(louder, (64, 64)), atol=1e-5)
+            assert same == even
+
+    def test_a_step_of_every_weight_moves_all_even_maps_alike(self, classifier, image):
+        features = classifier.eval()(image)[1]
+        decoder, seen = Decoder(1, even=True), []
+        with torch.no_grad():
+            for convolution in decoder.reduce:
+                convolution.weight.fill_(0.001)
+        decoder.combine.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        decoder(features, (64, 64))
+        levels = seen[0].unflatten(1, (5, 64)).mean(dim=(2, 3, 4))
+        torch.testing.assert_close(levels, torch.full_like(levels, 0.064), rtol=0.05, atol=0)
+
+    def test_an_even_map_of_nothing_stays_nothing(self):
+        features = tuple(torch.zeros(1, channels, 4, 4) for channels in Classifier.CHANNELS)
+        assert Decoder(1, even=True)(features, (16, 16)).isfinite().all()
+
     @pytest.mark.parametrize("initial", [0.2, 0.5, 0.9])
     def test_the_untrained_answer_is_the_asked_one_nearly_everywhere(self, classifier, image, initial):
         answer = Decoder(1, initial=initial)(classifier(image)[1], (64, 64))

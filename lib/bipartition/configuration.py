@@ -113,6 +113,10 @@ class Configuration:
     mask: str = reading(
         "soft", alternatives=("soft", "straight_through"), where="3 \"binarized with 0 and 1\"",
         why="soft in training, cut at 0.5 for evaluation and pictures")
+    features: str = reading(
+        "raw", alternatives=("raw", "even"), where="4.1, the decoders",
+        why="raw: the decoders read the feature maps as the classifier gives them; even: each is divided by its mean in the "
+            "picture, so that Adam moves all five alike, and not the coarsest ten times as fast")
     initial_foreground: float = reading(
         0.5, alternatives="in (0, 1)", where="not said",
         why="share of foreground that the untrained decoder proposes, set by its bias")
@@ -192,6 +196,7 @@ class Configuration:
             row = ROWS[self.row]
             unread |= {"casm_area"} if row.network != "casm" else set()
             unread |= {"autoencoder_width", "autoencoder_poolings"} if row.network != "autoencoder" else set()
+            unread |= {"features"} if row.network != "bipartition" else set()
             unread |= {"judge_turns"} if self.judge != "turns" or row.network != "bipartition" else set()
             unread |= {"lambda3", "lambda4", "matrix_rate"} if row.energy != "mumford_shah" else set()
         elif self.row == WARM_UP:

@@ -56,7 +56,7 @@ def build_learner(configuration: Configuration, classifier: Classifier, accelera
         network = BiPartitionNetwork(
             classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,
             judge=configuration.judge, batch_norm=configuration.batch_norm, classifier_learns=configuration.classifier_learns,
-            mask=configuration.mask)
+            mask=configuration.mask, features=configuration.features)
     return PartitionLearner(network, row, configuration, accelerator)
 
 

@@ -142,11 +142,19 @@ class Decoder(nn.Module):
         1 for the mask phi, 3 for F and B.
     initial : float in (0, 1)
         What the untrained decoder answers everywhere, on average: sets the last layer's bias.
+    even : bool
+        True divides each feature map by its mean in the picture and by its channels first.  A step of Adam is as long for
+        each weight; with maps as they come it moves the 1 x 1 convolution of layer4, the coarsest, ten times as far as others.
     """
 
-    def __init__(self, outputs: int, initial: float = 0.5) -> None:
+    def __init__(self, outputs: int, initial: float = 0.5, *, even: bool = False) -> None:
         super().__init__()
+        self.even = even
         self.reduce = nn.ModuleList(nn.Conv2d(channels, DECODER_CHANNELS, 1) for channels in Classifier.CHANNELS)
+        if even:
+            for convolution in self.reduce:
+                nn.init.normal_(convolution.weight, std=math.sqrt(convolution.in_channels) / (3 * DECODER_CHANNELS))
+                nn.init.zeros_(convolution.bias)
         self.combine = nn.Conv2d(len(Classifier.CHANNELS) * DECODER_CHANNELS, outputs, 3, padding=1)
         # Nearly flat at first: pictures that vary at once would be flattened by (10) in the saturated end of the sigmoid.
         nn.init.normal_(self.combine.weight, std=1e-3)
@@ -173,6 +181,8 @@ def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: 
     list of Tensor, shapes (N, outputs of the decoder, H, W), in [0, 1]
         The same as calling the decoders one by one.
     """
+    if decoders[0].even:
+        features = tuple(map(_even, features))
     grid = features[0].shape[2:]
     levels = []
     for level, feature in enumerate(features):
@@ -190,6 +200,12 @@ def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: 
         x = x if x.dtype == torch.float64 else x.float()
         maps.append(torch.sigmoid(F.interpolate(x, size=size, mode="bilinear", align_corners=False)))
     return maps
+
+
+def _even(feature: Tensor) -> Tensor:
+    """A feature map whose values sum, over its channels, to `DECODER_CHANNELS` in the mean over the picture's pixels."""
+    mean = feature.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.promote_types(feature.dtype, torch.float32))
+    return feature * (DECODER_CHANNELS / feature.shape[1] / mean.clamp_min(1e-6)).to(feature.dtype)
 
 
 @contextmanager
@@ -219,17 +235,18 @@ class BiPartitionNetwork(nn.Module):
     judge : {"live", "snapshot", "turns"}
         Who scores the two cut pictures: the classifier itself (Siamese, as in the paper), or a copy of it as it is now, which
         learns nothing while the decoders do.
-    batch_norm, classifier_learns, mask : str
+    batch_norm, classifier_learns, mask, features : str
         Readings of the paper, see `bipartition.configuration.Configuration`.
     """
 
     def __init__(self, classifier: Classifier, *, matrices: bool, initial_foreground: float = 0.5, judge: str = "live",
-                 batch_norm: str = "shared", classifier_learns: str = "everything", mask: str = "soft") -> None:
+                 batch_norm: str = "shared", classifier_learns: str = "everything", mask: str = "soft",
+                 features: str = "raw") -> None:
         super().__init__()
         self.classifier = classifier
-        self.mask_decoder = Decoder(1, initial=1 - initial_foreground)
+        self.mask_decoder = Decoder(1, initial=1 - initial_foreground, even=features == "even")
         if matrices:
-            self.foreground_decoder = Decoder(3)
+            self.foreground_decoder = Decoder(3, even=features == "even")
             # F = B at first, and the mask is left to S until they have learnt something.  Started apart, the matrix of the
             # larger region learns faster, fits better, wins more pixels, and ends with the whole picture.
             self.background_decoder = copy.deepcopy(self.foreground_decoder)
