@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from bipartition.energies import chan_vese, mumford_shah
-from bipartition.lessons import descend_mask, descend_mask_and_matrices, film_strip, photograph, two_balls
+from bipartition.lessons import descend_mask, descend_mask_and_matrices, film_strip, network_diagram, photograph, two_balls
+from bipartition.networks import BiPartitionNetwork, Classifier
 
 
 @pytest.fixture
@@ -65,3 +66,12 @@ def test_a_film_strip_has_a_panel_for_each_picture_and_leaves_places_empty():
     assert [len(axes.images) for axes in strip.axes] == [1, 1, 0, 1]
     assert [axes.get_title() for axes in strip.axes] == ["a", "b", "", ""]
     assert strip.axes[3].get_xlabel() == "m" and strip.axes[0].get_ylabel() == "x"
+
+
+@pytest.mark.parametrize("matrices", [False, True])
+def test_a_diagram_says_the_shapes_of_a_forward_pass_and_leaves_no_hook(matrices):
+    network = BiPartitionNetwork(Classifier(5), matrices=matrices)
+    said = {text.get_text().split("\n")[-1] for text in network_diagram(network, torch.zeros(1, 3, 96, 64)).axes[0].texts}
+    assert {"3×96×64", "64×24×16", "512×3×2", "5", "concatenated: 320×24×16", r"$\phi$: 1×96×64"} <= said
+    assert ("$F$: 3×96×64" in said) == matrices
+    assert not any(module._forward_hooks for module in network.modules())

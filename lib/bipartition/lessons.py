@@ -1,6 +1,7 @@
-"""What the learning notebooks share: photographs at hand, descents on a mask without a network, film strips."""
+"""What the learning notebooks share: photographs at hand, descents on a mask without a network, film strips and diagrams."""
 
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -9,11 +10,13 @@ import torch
 from matplotlib.figure import Figure
 from skimage import data
 from skimage.transform import resize
-from torch import Tensor
+from torch import Tensor, nn
 
-from bipartition.figures import STYLE, WIDTH
+from bipartition.figures import COLOURS, STYLE, WIDTH
+from bipartition.networks import BiPartitionNetwork
 
-__all__ = ["Descent", "descend_mask", "descend_mask_and_matrices", "film_strip", "photograph", "two_balls"]
+__all__ = ["Descent", "descend_mask", "descend_mask_and_matrices", "film_strip", "network_diagram", "photograph",
+           "two_balls"]
 
 
 class Descent(NamedTuple):
@@ -39,7 +42,9 @@ def photograph(name: str, size: int) -> Tensor:
     size : int
         Height and width in pixels.
     """
-    picture = np.atleast_3d(getattr(data, name)())[..., :3]
+    with warnings.catch_warnings():  # of a progress bar that is not needed: these photographs lie on this disk
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        picture = np.atleast_3d(getattr(data, name)())[..., :3]
     side = min(picture.shape[:2])
     top, left = ((length - side) // 2 for length in picture.shape[:2])
     square = resize(picture[top:top + side, left:left + side], (size, size), anti_aliasing=True)
@@ -139,6 +144,53 @@ def film_strip(lines: Sequence[Sequence[Tensor | np.ndarray | None]], heads: Seq
     return figure
 
 
+def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
+    """Figure 1 or 2 of the paper, with shapes (channels, height, width) seen in a forward pass.
+
+    Parameters
+    ----------
+    network : BiPartitionNetwork
+    image : Tensor, shape (N, 3, H, W)
+        What goes in; only its shape matters.
+    """
+    shapes = _shapes(network, image)
+    decoders = [("mask_decoder", r"$\phi$")]
+    if network.matrices:
+        decoders += [("foreground_decoder", "$F$"), ("background_decoder", "$B$")]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        axes = figure.subplots()
+        axes.set(xlim=(-0.1, 12), ylim=(0, 7.9))
+        axes.set_axis_off()
+        _box(axes, 0, 6.4, f"$I$\n{shapes['image']}", "white", width=1.5)
+        for place, stage in enumerate(("stem", "layer1", "layer2", "layer3", "layer4")):
+            x = 1.95 + 1.7 * place
+            _box(axes, x, 6.4, f"{stage}\n{shapes[stage]}", COLOURS[5], width=1.45)
+            _arrow(axes, (x - (0.45 if place == 0 else 0.25), 6.9), (x - 0.03, 6.9))
+            _arrow(axes, (x + 0.72, 6.35), (x + 0.72, 5.55))
+        _box(axes, 10.75, 6.4, f"$\\hat o$\n{shapes['logits']}", "white", width=1.2)
+        _arrow(axes, (10.22, 6.9), (10.72, 6.9))
+        axes.text(1.95, 7.55, "classifier A: ResNet-18", color=COLOURS[0], fontsize=9)
+        axes.plot([1.95, 10.2], [5.5, 5.5], color="0.3", linewidth=0.7)
+        axes.text(10.3, 5.4, "five maps $l$,\nfor each decoder", color=COLOURS[0], fontsize=8, va="center")
+        for place, (name, letter) in enumerate(decoders):
+            x = 0.2 + 3.95 * place
+            _arrow(axes, (max(x + 1.8, 2.2), 5.45), (max(x + 1.8, 2.2), 4.95))
+            _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes[name + '.in']}", COLOURS[4], width=3.6)
+            _arrow(axes, (x + 1.8, 3.85), (x + 1.8, 3.45))
+            _box(axes, x, 2.4, f"3×3, upsampled, sigmoid\n{letter}: {shapes[name]}", COLOURS[4], width=3.6)
+        for place, (name, letter) in enumerate((("$(1-\\phi)\\odot I$", "\\hat f"), ("$\\phi\\odot I$", "\\hat b"))):
+            x = 0.2 + 6.2 * place
+            _box(axes, x, 0.3, f"{name}\n{shapes['image']}", "white", width=1.9)
+            _arrow(axes, (x + 1.9, 0.8), (x + 2.2, 0.8))
+            _box(axes, x + 2.25, 0.3, "classifier A\nonce more", COLOURS[5], width=1.7)
+            _arrow(axes, (x + 3.95, 0.8), (x + 4.25, 0.8))
+            _box(axes, x + 4.3, 0.3, f"${letter}$\n{shapes['logits']}", "white", width=1.1)
+            _arrow(axes, (1.2 + 1.5 * place, 2.35), (x + 0.95, 1.35))
+        axes.text(6.1, 1.95, "the picture times the mask, and times the rest", color=COLOURS[0], fontsize=8)
+    return figure
+
+
 def _descend(loss: Callable, logits: Tensor, matrices: tuple[Tensor, Tensor] | None, *, steps: int, rates: tuple[float, float],
              keep: Collection[int]) -> Descent:
     logits = logits.clone().requires_grad_(True)
@@ -164,3 +216,42 @@ def _shown(picture: Tensor | np.ndarray) -> np.ndarray:
     array = np.asarray(picture, dtype=float)
     array = array[0] if array.ndim == 4 else array
     return (array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)).clip(0, 1)
+
+
+def _shapes(network: BiPartitionNetwork, image: Tensor) -> Mapping[str, str]:
+    """What passes through the parts of a network, without the batch, as ``64×56×56``."""
+    seen: dict[str, str] = {"image": _times(image)}
+    body = network.classifier.body
+    watched: dict[str, nn.Module] = {"stem": body.maxpool, "logits": body.fc}
+    watched |= {name: getattr(body, name) for name in ("layer1", "layer2", "layer3", "layer4")}
+    decoders = {name: module for name, module in network.named_children() if name.endswith("_decoder")}
+
+    def note(name: str, tensor: Tensor) -> None:
+        seen.setdefault(name, _times(tensor))
+
+    hooks = [module.register_forward_hook(lambda module, given, out, name=name: note(name, out))
+             for name, module in watched.items()]
+    hooks += [module.combine.register_forward_hook(lambda module, given, out, name=name: note(f"{name}.in", given[0]))
+              for name, module in decoders.items()]
+    try:
+        with torch.no_grad():
+            partition = network.segment(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    maps = (partition.background_mask, *(partition.matrices or ()))
+    return seen | {name: _times(one) for name, one in zip(decoders, maps, strict=True)}
+
+
+def _times(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape[1:]))
+
+
+def _box(axes, x: float, y: float, text: str, colour: str, *, width: float) -> None:
+    look = {"facecolor": mpl.colors.to_rgba(colour, 0.45), "edgecolor": "0.3", "linewidth": 0.6}
+    axes.add_patch(mpl.patches.FancyBboxPatch((x, y), width, 1.0, boxstyle="round,pad=0,rounding_size=0.08", **look))
+    axes.text(x + width / 2, y + 0.5, text, ha="center", va="center", fontsize=8, linespacing=1.3)
+
+
+def _arrow(axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.3", "linewidth": 0.7})
