@@ -7,14 +7,16 @@ import sys
 
 import nbformat
 import pytest
+from PIL import Image
 
 from bipartition.notebooks import execute, parameter_names
-from bipartition.profiles import profile_names
+from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
 
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
          "07_ambiguities", "08_pets"]
-LESSONS = ["10_two_regions", "12_what_a_classifier_adds", "13_the_networks", "14_reading_the_results"]
+LESSONS = ["10_two_regions", "12_what_a_classifier_adds", "13_the_networks", "14_reading_the_results",
+           "15_your_own_photographs"]
 """Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
 CELL_METADATA = {"tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
@@ -107,6 +109,20 @@ def test_a_lesson_gives_the_answers_that_are_stored(name, root, tmp_path):
     copy.write_bytes((root / "notebooks" / f"{name}.ipynb").read_bytes())
     checked = nbval(copy)
     assert checked.returncode == 0, checked.stdout[-5000:] + checked.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_path, monkeypatch, capsys):
+    profile, environment = trained
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    (tmp_path / "mine").mkdir()
+    for name in ("b.PNG", "a.jpg", "notes.txt"):
+        Image.new("RGB", (40, 30), (200, 40, 40)).save(tmp_path / "mine" / name, format="PNG")
+    execute(root / "notebooks" / "15_your_own_photographs.ipynb", tmp_path / "copy.ipynb",
+            {"folder": str(tmp_path / "mine"), "profile": load_profile(str(profile)).name, "dataset": "cartoons"})
+    said = capsys.readouterr().out
+    assert "your photographs: a, b" in said and "cut by the energy" not in said
 
 
 @pytest.mark.slow
