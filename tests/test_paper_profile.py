@@ -1,4 +1,4 @@
-"""PROFILE=paper in earnest: 224 pixels, its two data sets in their true layouts, its settings, one step of every row."""
+"""PROFILE=paper in earnest: 224 pixels, its two data sets in their true layouts, its settings, a step or two of every row."""
 
 import numpy as np
 import pytest
@@ -27,10 +27,11 @@ def miniatures(places, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_step_of_every_row_on_both_data_sets(miniatures, root, capsys):
+def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
     """Only the number of steps and the batch are cut down; what is left of the profile is the paper's."""
     content = yaml.safe_load((root / "profiles" / "paper.yaml").read_text(encoding="utf-8"))
-    content["training"] |= {"epochs": 1, "warmup_epochs": 1, "batch_size": 2, "warmup_batch_size": 2, "autoencoder_width": 16}
+    content["training"] |= {"epochs": 2, "judge_turns": 1, "warmup_epochs": 1, "batch_size": 2, "warmup_batch_size": 2,
+                            "autoencoder_width": 16}
     content["seeds"] = [0]
     content["data"] = {"voc2012": {"train": 2, "val": 6}, "dogs-vs-cats": {"train": 2, "val": 2}}
     path = miniatures / "paper-in-miniature.yaml"
