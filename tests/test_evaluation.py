@@ -110,6 +110,17 @@ class TestEvaluate:
         assert perfect["other_way_iou"] == everything["other_way_iou"] == everything["boundary_f"] == 0
         assert everything["average_precision"] == everything["iou"] == 0.25
 
+    def test_all_or_nothing_is_what_takes_more_than_98_percent_of_a_picture_or_less_than_2(self):
+        shares = [0, 1, 2, 3, 50, 97, 98, 99, 100]
+        masks = np.zeros((len(shares), 10, 10), np.uint8)
+        for mask, share in zip(masks, shares, strict=True):
+            mask.reshape(-1)[:share] = 255
+        found = evaluate(masks, split_of(np.ones((len(shares), 10, 10), np.uint8)), ["dog"])
+        assert [one["collapsed"] for one in found["per_image"]] == [1, 1, 0, 0, 0, 0, 0, 1, 1]
+        assert found["collapsed"] == pytest.approx(4 / 9, abs=1e-5)
+        grey = evaluate(np.full((1, 4, 4), 140, np.uint8), split_of(np.ones((1, 4, 4), np.uint8)), ["dog"])
+        assert grey["collapsed"] == 1
+
     def test_a_picture_without_object_has_no_number_of_its_own(self):
         line, = evaluate(np.full((1, 4, 4), 255, np.uint8), split_of(np.zeros((1, 4, 4), np.uint8)), ["dog"])["per_image"]
         for name in ("iou", "own_iou", "other_way_iou", "boundary_iou", "boundary_f", "average_precision"):

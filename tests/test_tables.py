@@ -166,6 +166,20 @@ def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
     assert (tmp_path / "table1.md").read_text(encoding="utf-8") == text
 
 
+def test_collapsed_runs_are_told_beside_their_number_not_only_as_a_low_score(prepared):
+    write_run(prepared, "chan_vese", 0)
+    for row, seed in (("chan_vese", 1), ("casm", 0)):
+        write_run(prepared, row, seed)
+        path = runs.run_folder("demo", "voc2012", row, seed) / "metrics.json"
+        everything = np.full(prepared.part.masks.shape, 255, np.uint8)
+        runs.write_json(path, {"accuracy": 1.0} | evaluate(everything, prepared.part, LABELS))
+    table = table_of(prepared, ["everything_foreground"])
+    assert tuple(table.columns) == COLUMNS
+    text = markdown(table)
+    assert "| 2, 1 collapsed |" in text and "| 1, all collapsed |" in text and text.count("collapsed") == 2
+    assert "2, 1 collapsed" in styled(table).to_html()
+
+
 def test_page_shows_measured_beside_paper(prepared):
     write_run(prepared, "chan_vese", 0)
     write_run(prepared, "chan_vese", 1)

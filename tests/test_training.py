@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bipartition import runs, training
+from bipartition import learners, runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.evaluation import evaluate
@@ -139,7 +139,7 @@ class TestTrainRow:
         config = runs.read_json(folder / "config.json")
         assert config["made_by"] == runs.made_by(tiny(), cartoons.checksum) and config["minutes"] > 0
         metrics = runs.read_json(folder / "metrics.json")
-        assert set(metrics) >= {"accuracy", "mean_iou", "classes", "area", "grey", "per_image"}
+        assert set(metrics) >= {"accuracy", "mean_iou", "classes", "area", "grey", "collapsed", "per_image"}
         assert [line.split()[0] for line in lines] == ["cartoons/classifier/seed0"] + ["cartoons/chan_vese/seed0"] * 2
 
     @pytest.mark.parametrize("row", ["chan_vese", "casm"])
@@ -264,9 +264,44 @@ class TestTrainRow:
             train(tiny(weights="imagenet"), cartoons, tmp_path / "runs")
 
     def test_a_loss_that_is_not_finite_stops_the_run_with_its_name(self, cartoons, tmp_path):
-        with pytest.raises(FloatingPointError, match=r"epoch 1: .*loss.* not finite"):
+        with pytest.raises(FloatingPointError, match=r"epoch 1, step \d+: .*loss nan.* not finite; .*no state was kept yet"):
             train(tiny(classifier_rate=1e30, optimiser="sgd", warmup_epochs=0), cartoons, tmp_path)
         assert not (tmp_path / "chan_vese" / "seed0" / "metrics.json").exists()
+
+    @pytest.mark.parametrize("bad", [0, 1])
+    def test_the_step_the_part_and_the_pictures_of_a_broken_loss_are_named(self, cartoons, tmp_path, monkeypatch, bad):
+        """A picture that breaks the second epoch: named with its mini-batch, and the state of the first is kept."""
+        train_split = cartoons.split("train")
+        step, seen, broken = learners.PartitionLearner.step, [], len(train_split.ids) // tiny().batch_size + bad
+
+        def spoilt(self, image, labels, rng):
+            shown = step(self, image, labels, rng)
+            seen.append(labels)
+            return shown | ({"fidelity": shown["fidelity"] * float("inf")} if len(seen) == broken + 1 else {})
+
+        monkeypatch.setattr(learners.PartitionLearner, "step", spoilt)
+        with pytest.raises(FloatingPointError) as caught:
+            train(tiny(), cartoons, tmp_path)
+        message, folder = str(caught.value), tmp_path / "chan_vese" / "seed0"
+        assert f"epoch 2, step {bad + 1}: fidelity inf, not finite" in message
+        named = message.partition("; pictures ")[2].partition(";")[0].split(", ")
+        known = dict(zip(map(str, train_split.ids), train_split.labels.tolist(), strict=True))
+        assert [known[name] for name in named] == seen[broken].tolist()
+        assert f"the state after epoch 1 is kept in {folder / 'checkpoint.pt'}" in message
+        assert (folder / "checkpoint.pt").is_file()
+
+    @pytest.mark.parametrize(("area", "warned"), [(0.0, True), (1.0, True), (0.3, False)])
+    def test_an_epoch_whose_masks_are_all_or_nothing_is_called_collapsed(self, cartoons, tmp_path, monkeypatch, area, warned):
+        def masks(learner, images, accelerator):
+            made = np.zeros(images[:, 0].shape, np.uint8)
+            made[:, :round(area * made.shape[1])] = 255
+            return made, None
+
+        monkeypatch.setattr(training, "predict", masks)
+        folder, lines = train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        assert [("COLLAPSED" in line) for line in lines] == [warned, warned]
+        assert pd.read_csv(folder / "history.csv")["val_collapsed"].tolist() == [float(warned)] * 2
+        assert runs.read_json(folder / "metrics.json")["collapsed"] == float(warned)
 
     def test_row_and_warm_up_crop_as_each_is_told_to(self, cartoons, tmp_path, monkeypatch):
         seen = []

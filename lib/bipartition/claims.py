@@ -12,7 +12,7 @@ import pandas as pd
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
-from bipartition.evaluation import Interval, evaluate, interval
+from bipartition.evaluation import NEARLY_ALL, Interval, evaluate, interval
 from bipartition.rows import CLASSES, ROWS
 from bipartition.sensitivities import USUAL, sensitivities
 from bipartition.tables import MadeBy, column, finished_runs, line_title, paired, scored_classes, two
@@ -42,7 +42,6 @@ FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
 EVERYTHING = "everything_foreground"
 NOTHING = Interval(np.nan, np.nan, np.nan)
-NEARLY_ALL = 0.98
 
 ByRow = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from bipartition.contours import boundary_f, boundary_iou, fill_void
 
-__all__ = ["CUT", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap", "interval", "object_truth",
-           "paired_difference"]
+__all__ = ["COLLAPSED", "CUT", "NEARLY_ALL", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap",
+           "interval", "object_truth", "paired_difference"]
 
 CUT = 128
 """Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""
@@ -22,13 +22,17 @@ VOID = 255
 """Code of undecided pixels in a truth mask."""
 GREY = (26, 229)
 """Stored values in ``0.1 < phi < 0.9``: neither foreground nor background by any clear margin."""
+NEARLY_ALL = 0.98
+"""Share of a picture from which on its mask is all or, of the background, nothing: no cut at all."""
+COLLAPSED = 0.95
+"""A run has collapsed if its masks are all or nothing in this share of the pictures."""
 LEVELS = 256
 """Of a stored mask."""
 RESAMPLES = 2000
 COVERAGE = 0.95
 _CHUNK_PIXELS = 2**22
 _NUMBERS = ("iou", "intersection", "union", "boundary_iou", "area", "grey", "boundary_f", "average_precision", "own_iou",
-            "other_way_iou")
+            "other_way_iou", "collapsed")
 
 
 class Interval(NamedTuple):
@@ -56,15 +60,16 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
     Returns
     -------
     dict
-        ``mean_iou``, ``mean_pooled_iou``, ``mean_boundary_iou`` (means over classes), ``area``, ``grey`` (means
-        over pictures), ``classes`` (name -> n, iou, pooled_iou, boundary_iou) and ``per_image`` (a list of dicts).
+        ``mean_iou``, ``mean_pooled_iou``, ``mean_boundary_iou`` (means over classes), ``area``, ``grey``, ``collapsed``
+        (means over pictures), ``classes`` (name -> n, iou, pooled_iou, boundary_iou) and ``per_image`` (a list of dicts).
         What needs a truth is None where there is none.  ``n`` counts the pictures behind ``iou``: a picture without
         any object pixel at this size is left out.
 
         Of one picture: ``iou`` from the pixels in ``intersection`` and ``union``; ``boundary_iou`` and ``boundary_f``
         of its contour; ``average_precision`` of the mask before any cut; ``own_iou``, the IoU where only the picture's
         own class is the object, whatever `truth` says; ``other_way_iou``, that of the mask turned round, which is for
-        oracles: to choose between the two takes the truth.
+        oracles: to choose between the two takes the truth; ``collapsed``, 1 where the cut mask holds more than `NEARLY_ALL`
+        of the picture or less than the rest, else 0.
 
     Raises
     ------
@@ -86,6 +91,7 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
         masks = np.asarray(foreground_masks[part])
         numbers["area"][part] = masks.mean(axis=(1, 2)) / 255
         numbers["grey"][part] = ((masks >= GREY[0]) & (masks <= GREY[1])).mean(axis=(1, 2))
+        numbers["collapsed"][part] = abs((masks >= CUT).mean(axis=(1, 2)) - 0.5) > NEARLY_ALL - 0.5
         if split.masks is not None:
             found = _against_truth(masks, np.asarray(split.masks[part]), np.asarray(split.truth_codes)[part], truth)
             for name, values in found.items():
@@ -262,8 +268,8 @@ def _summary(numbers: dict[str, np.ndarray], split: Any, classes: Sequence[str])
         {"id": identifier, "class": classes[label]} | {key: column[index] for key, column in columns.items()}
         for index, (identifier, label) in enumerate(zip(split.ids, labels, strict=True))
     ]
-    return means | {"area": _mean(numbers["area"]), "grey": _mean(numbers["grey"]), "classes": by_class,
-                    "per_image": per_image}
+    return means | {"area": _mean(numbers["area"]), "grey": _mean(numbers["grey"]),
+                    "collapsed": _mean(numbers["collapsed"]), "classes": by_class, "per_image": per_image}
 
 
 def _mean(values: Any) -> float | None:

@@ -31,6 +31,7 @@ HEADS = {
     "average_precision": "average precision",
     "area": "area",
     "grey": "grey",
+    "collapsed": "all or nothing",
 }
 """Measures in their order, with their names on a page."""
 WITH_INTERVAL = ("iou", "boundary_f", "average_precision")
@@ -111,9 +112,11 @@ def markdown(table: pd.DataFrame, rows: Mapping[str, Row] = ROWS) -> str:
 
 
 def cell(line: Mapping[str, Any], key: str) -> str:
-    """A measure of a line with its interval, if it has one; a dash for what is not known (NaN, or empty in a file)."""
+    """A measure of a line with its interval, if it has one; a dash for what is not known: NaN, empty or no column in a file."""
+    if line.get(key, "") == "":
+        return "–"
     low, high = f"{key}_low", f"{key}_high"
-    value, *ends = (float("nan" if line[name] == "" else line[name]) for name in (key, low, high) if name in line)
+    value, *ends = (float(line[name]) for name in (key, low, high) if name in line)
     if np.isnan(value):
         return "–"
     return two(value) + (f"<br>[{two(ends[0])}, {two(ends[1])}]" if ends else "")
@@ -128,7 +131,8 @@ def explanation(dataset: str, pictures: int) -> str:
         "choosing the right half would bring, not what a method reaches. Boundary IoU: of the inner rims, 2 % of the diagonal "
         "wide. Boundary F: harmonic mean of the shares of either contour that lie within 0.75 % of the diagonal, at least one "
         "pixel, of the other. Average precision: of the pixels in the order of the mask before any cut. Area and grey: shares "
-        "of the picture called foreground, and left undecided (φ between 0.1 and 0.9). Void pixels are left out, but for the "
+        "of the picture called foreground, and left undecided (φ between 0.1 and 0.9). All or nothing: share of pictures "
+        "of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but for the "
         "two boundary measures, where each takes the nearest labelled value, because the contour runs through them. The last "
         "line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, and "
         "brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")

@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
-from bipartition.evaluation import Interval, evaluate, interval, object_truth, paired_difference
+from bipartition.evaluation import COLLAPSED, Interval, evaluate, interval, object_truth, paired_difference
 from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
 
 __all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
@@ -48,6 +48,8 @@ def table1(found: LineMetrics, dataset: str, prepared: Any, rows: Mapping[str, R
     pandas.DataFrame
         With exactly `COLUMNS`, in the order of `found`.  ``n`` is the number of validation pictures with an
         object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
+        ``attrs["collapsed"]`` counts the runs of each row whose masks are all or nothing nearly everywhere: what they
+        score is the score of no cut, and the table says so beside their number.
 
     Raises
     ------
@@ -55,11 +57,15 @@ def table1(found: LineMetrics, dataset: str, prepared: Any, rows: Mapping[str, R
         If the data set has no truth.
     """
     groups = scored_classes(dataset, prepared)
-    lines = []
+    lines, collapsed = [], {}
     for name, metrics in found.items():
         seeds = 0 if name in BASELINES else len(metrics)
         lines += _lines(dataset, name, metrics, seeds, groups, rows[name].paper if name in rows else {})
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+        if name not in BASELINES:
+            collapsed[name] = sum(one.get("collapsed", 0) >= COLLAPSED for one in metrics)
+    table = pd.DataFrame(lines, columns=list(COLUMNS))
+    table.attrs["collapsed"] = collapsed
+    return table
 
 
 def line_metrics(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
@@ -239,9 +245,10 @@ def line_title(name: str, rows: Mapping[str, Row] = ROWS) -> str:
     return rows[name].title if name in rows else OTHER_TITLES.get(name) or BASELINES[name][0]
 
 
-def seeds_shown(name: str, seeds: int, rows: Mapping[str, Row] = ROWS) -> str:
-    """How a page says how many runs are behind a line; a dash for what needs no training."""
-    return str(seeds) if seeds else "none yet" if name in rows else "–"
+def seeds_shown(name: str, seeds: int, rows: Mapping[str, Row] = ROWS, *, collapsed: int = 0) -> str:
+    """How a page says how many runs are behind a line, and how many of them collapsed; a dash for what needs no training."""
+    shown = str(seeds) if seeds else "none yet" if name in rows else "–"
+    return f"{shown}, {'all' if collapsed == seeds else collapsed} collapsed" if collapsed else shown
 
 
 def two(number: float) -> str:
@@ -286,5 +293,6 @@ def _wide(table: pd.DataFrame, rows: Mapping[str, Row], *, measured: str, paper:
         text += "" if np.isnan(line["paper_iou"]) else paper.format(two(line["paper_iou"]))
         text += span.format(two(line["ci_low"]), two(line["ci_high"])) if known else ""
         head = f"{line['class'].capitalize()}\nn = {counts[line['class']]}"
-        cells.setdefault(line_title(name, rows), {"seeds": seeds_shown(name, line["seeds"], rows)})[head] = text
+        seeds = seeds_shown(name, line["seeds"], rows, collapsed=table.attrs.get("collapsed", {}).get(name, 0))
+        cells.setdefault(line_title(name, rows), {"seeds": seeds})[head] = text
     return pd.DataFrame.from_dict(cells, orient="index").rename_axis("row")

@@ -11,7 +11,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import Generator, Tensor
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
-from bipartition.evaluation import evaluate
+from bipartition.evaluation import COLLAPSED, evaluate
 from bipartition.learners import JudgeLearner, Learner, build_learner, random_crops
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
@@ -38,6 +38,9 @@ CAM_CUT = 0.2
 """Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
 JUDGE_PASSES = 2
 """How often a judge sees every picture in one of its turns."""
+CHECKED_EVERY = 16
+"""Steps between two looks at whether all losses are finite: each look makes a GPU wait for its results."""
+SHOWN_IDS = 16
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -82,9 +85,9 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     accelerator = accelerator_for_this_machine()
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
-    pictures = torch.from_numpy(np.array(train.images)).to(accelerator.device)
-    labels = torch.from_numpy(train.labels).to(accelerator.device)
-    steps = max(1, len(labels) // configuration.batch_size)
+    material = _Material(pictures=torch.from_numpy(np.array(train.images)).to(accelerator.device),
+                         labels=torch.from_numpy(train.labels).to(accelerator.device), ids=train.ids)
+    steps = max(1, len(train.labels) // configuration.batch_size)
     schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * configuration.epochs))
                   for name, optimiser in learner.optimisers.items()}
     state = _resume(folder, made_by, learner, schedulers, accelerator)
@@ -100,8 +103,12 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     })
     for epoch in range(len(history), configuration.epochs):
         began = time.perf_counter()
-        taught = _judges_turn(learner, pictures, labels, configuration, epoch)
-        means = _train_epoch(learner, pictures, labels, configuration, epoch, steps, schedulers) | taught
+        try:
+            taught = _judges_turn(learner, material, configuration, epoch)
+            means = _train_epoch(learner, material, configuration, epoch, steps, schedulers) | taught
+        except FloatingPointError as error:
+            kept = f"the state after epoch {epoch} is kept in {folder / 'checkpoint.pt'}" if epoch else "no state was kept yet"
+            raise FloatingPointError(f"{error}; {kept}") from None
         history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
         minutes += (time.perf_counter() - began) / 60
         runs.write_text(folder / "history.csv", _as_csv(history))
@@ -219,51 +226,79 @@ def accelerator_for_this_machine() -> Accelerator:
     return Accelerator(mixed_precision="bf16" if bf16 else "no")
 
 
-def _train_epoch(learner: Learner, pictures: Tensor, labels: Tensor, configuration: Configuration, epoch: int, steps: int,
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Material:
+    """The training part, resident on the device: uint8 (N, 3, S, S), classes (N,), and how each picture is called."""
+
+    pictures: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+
+
+def _train_epoch(learner: Learner, material: _Material, configuration: Configuration, epoch: int, steps: int,
                  schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
-    order = torch.randperm(len(labels), generator=rng).to(pictures.device)
-    mirrored = (torch.rand(len(labels), generator=rng) < 0.5).to(pictures.device)
+    order = torch.randperm(len(material.ids), generator=rng)
+    flips = torch.rand(len(material.ids), generator=rng) < 0.5
+    order, mirrored = order.to(material.labels.device), flips.to(material.labels.device)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
+    unchecked: dict[int, dict[str, Tensor]] = {}
     for step in range(steps):
         chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size]
-        batch = pictures[chosen]
+        batch = material.pictures[chosen]
         batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
         image = unit_range(batch)
         if configuration.crops < 1:
             image = random_crops(image, configuration.crops, rng)
-        for name, value in learner.step(image, labels[chosen], rng).items():
-            totals[name] = totals.get(name, 0) + value.detach()
+        losses = learner.step(image, material.labels[chosen], rng)
+        unchecked[step] = {name: value.detach().float() for name, value in losses.items()}
+        for name, value in unchecked[step].items():
+            totals[name] = totals.get(name, 0) + value
             counts[name] = counts.get(name, 0) + 1
         for scheduler in schedulers.values():
             scheduler.step()
-    means = {name: float(total) / counts[name] for name, total in totals.items()}
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
-        raise FloatingPointError(f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch "
-                                 f"{epoch + 1}: {', '.join(broken)} not finite; try a smaller classifier_rate or decoder_rate")
-    return means
+        if len(unchecked) == CHECKED_EVERY or step == steps - 1:
+            _refuse_broken(unchecked, order, material.ids, configuration, epoch)
+            unchecked = {}
+    return {name: float(total) / counts[name] for name, total in totals.items()}
 
 
-def _judges_turn(learner: Learner, pictures: Tensor, labels: Tensor, configuration: Configuration,
-                 epoch: int) -> dict[str, float]:
+def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,
+                   epoch: int) -> None:
+    """Raise if a loss of the last steps is not finite: of the first such step the parts, and the pictures it saw."""
+    if torch.isfinite(torch.stack([value for parts in losses.values() for value in parts.values()])).all():
+        return
+    for step, parts in losses.items():
+        broken = [f"{name} {float(value)}" for name, value in parts.items() if not math.isfinite(value)]
+        if broken:
+            chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size].tolist()
+            more = f" and {len(chosen) - SHOWN_IDS} more" if len(chosen) > SHOWN_IDS else ""
+            named = ", ".join(str(ids[index]) for index in chosen[:SHOWN_IDS])
+            raise FloatingPointError(
+                f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}, step "
+                f"{step + 1}: {', '.join(broken)}, not finite; pictures {named}{more}; "
+                "try a smaller classifier_rate or decoder_rate")
+
+
+def _judges_turn(learner: Learner, material: _Material, configuration: Configuration, epoch: int) -> dict[str, float]:
     """Where the judge has turns and this epoch begins with one: `JUDGE_PASSES` over the pictures; its losses in the last."""
     judged = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
     if not judged or not 1 <= epoch <= configuration.judge_turns:
         return {}
-    taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(labels)), crops=1.0)
-    judge, steps = JudgeLearner(learner), len(labels) // taught.batch_size
+    taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(material.ids)),
+                                 crops=1.0)
+    judge, steps = JudgeLearner(learner), len(material.ids) // taught.batch_size
     schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * JUDGE_PASSES))
                   for name, optimiser in judge.optimisers.items()}
     for again in range(JUDGE_PASSES):
-        means = _train_epoch(judge, pictures, labels, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
+        means = _train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
     return means
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
-    """Accuracy, mask area, grey share and, where there is truth, IoU on an even choice of the validation part."""
+    """Accuracy, mask area, shares of grey pixels and of masks that cut nothing, IoU; on some of the validation part."""
     chosen = np.unique(np.linspace(0, len(val.labels) - 1, min(WATCHED, len(val.labels))).astype(int))
     part = dataclasses.replace(val, images=val.images[chosen], labels=val.labels[chosen],
                                masks=None if val.masks is None else val.masks[chosen],
@@ -274,7 +309,7 @@ def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: 
         seen["val_accuracy"] = float((logits.argmax(axis=1) == part.labels).mean())
     if hasattr(learner.network, "segment"):
         metrics = evaluate(masks, part, classes)
-        seen |= {"val_area": metrics["area"], "val_grey": metrics["grey"]}
+        seen |= {"val_area": metrics["area"], "val_grey": metrics["grey"], "val_collapsed": metrics["collapsed"]}
         if metrics["mean_iou"] is not None:
             seen["val_iou"] = metrics["mean_iou"]
     return seen
@@ -381,5 +416,6 @@ def _as_csv(history: list[dict[str, float]]) -> str:
 
 def _line(configuration: Configuration, last: dict[str, float], rate: float) -> str:
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in last.items() if name != "epoch")
+    warning = "  COLLAPSED: masks are all or nothing" if last.get("val_collapsed", 0) >= COLLAPSED else ""
     return (f"{configuration.dataset}/{configuration.row}/seed{configuration.seed}  "
-            f"epoch {last['epoch']}/{configuration.epochs}  {numbers}  {rate:.0f} pictures/s")
+            f"epoch {last['epoch']}/{configuration.epochs}  {numbers}  {rate:.0f} pictures/s{warning}")
