@@ -22,7 +22,7 @@ PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEED
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env data train figures table report pets reproduce smoke test bench lab lock clean
+.PHONY: help env data train figures table report pets reproduce smoke test bench torture lab lock clean
 .SUFFIXES:
 
 help: ## this list
@@ -76,6 +76,9 @@ test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py 
 
 bench: $(READY) ## time of a training step against three bare passes of ResNet-18
 	$(RUN) benchmarks/step.py
+
+torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Under 20 minutes
+	$(RUN) benchmarks/torture.py
 
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(RUN) -m jupyterlab notebooks

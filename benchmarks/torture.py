@@ -1,0 +1,174 @@
+"""Kill the pipeline at random moments, start it again, and see whether anything was lost or came out differently.
+
+``python benchmarks/torture.py --kills 50`` (``make torture``) runs a tiny profile of its own once without disturbance; then
+it kills the same command with SIGKILL and SIGTERM in turn, at moments drawn from a seed, over preparation, training,
+evaluation, drawing and report.  After every fifth kill the command is left to its end, its results are compared byte by byte
+with the undisturbed ones, and all begins anew.  Exits with 1 if anything differs, is lost, or is left running.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROFILE = """about: One row on 64 cartoons of 32 pixels, to be killed.
+sets: {table1: cartoons, gallery: cartoons}
+seeds: [0]
+rows: [chan_vese]
+data:
+  cartoons: {train: 64, val: 16}
+training:
+  {size: 32, batch_size: 8, epochs: 4, weights: none, optimiser: adam, warmup_epochs: 3, warmup_batch_size: 8,
+   warmup_rate: 0.001, warmup_cuts: 0.5, judge: turns, judge_turns: 1, batch_norm: frozen, initial_foreground: 0.8,
+   alpha: 150.0, lambda1: 0.0233, lambda2: 0.007, classifier_rate: 0.0003, decoder_rate: 0.001}
+"""
+COMPARED = ("runs/**/metrics.json", "runs/**/history.csv", "runs/**/masks.npy", "*.csv", "figures/*.png")
+"""Files of ``results/torture/`` that must be the same bytes; the others name times or temporary places."""
+KEPT = ("results/torture/runs/**/metrics.json", "data/prepared/*/*.json")
+"""What may not be lost once it is there: finished runs and prepared pictures."""
+A_ROUND = 5
+"""Kills before the command may end."""
+PATIENCE_S = 15
+"""Until what a killed command had started must have ended too."""
+
+
+@dataclass
+class Tally:
+    """What came of it; everything but `kills` and `completed` should be empty."""
+
+    kills: int = 0
+    completed: int = 0
+    differing: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    left_running: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Nothing lost, nothing different, nothing left."""
+        return not (self.differing or self.lost or self.left_running or self.failed)
+
+    def __str__(self) -> str:
+        different = {line.partition(":")[0] for line in self.differing}
+        lines = [f"kills {self.kills}   completed {self.completed}   identical {self.completed - len(different)}   "
+                 f"lost {len(self.lost)}   left running {len(self.left_running)}   failed {len(self.failed)}"]
+        return "\n".join([*lines, *self.differing, *self.lost, *self.left_running, *self.failed])
+
+
+class Place:
+    """A folder with data and results of its own, in which the pipeline is run."""
+
+    def __init__(self, folder: Path, profile: Path, options: Sequence[str]) -> None:
+        self.folder = folder
+        self.command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), *options]
+        self.environment = os.environ | {"BIPARTITION_RESULTS": str(folder / "results"),
+                                         "BIPARTITION_DATA": str(folder / "data")}
+
+    def start(self) -> subprocess.Popen:
+        """The command, with what it says in ``log.txt``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
+            return subprocess.Popen(self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def results(self) -> dict[str, bytes]:
+        """Content of what is compared, by name."""
+        root = self.folder / "results" / "torture"
+        return {str(path.relative_to(root)): path.read_bytes() for pattern in COMPARED for path in sorted(root.glob(pattern))}
+
+    def kept(self) -> set[str]:
+        """Names of what may not be lost."""
+        return {str(path.relative_to(self.folder)) for pattern in KEPT for path in self.folder.glob(pattern)}
+
+    def processes(self) -> list[str]:
+        """Processes that work in this place: kernels that outlived their pipeline."""
+        mine = f"BIPARTITION_RESULTS={self.folder / 'results'}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if mine in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()[:80]}")
+            except OSError:
+                continue  # ended meanwhile, or not ours
+        return found
+
+
+def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
+    """Do it in the folder `root`, `options` going to the pipeline.
+
+    Raises
+    ------
+    RuntimeError
+        If the undisturbed run fails.
+    """
+    profile = root / "torture.yaml"
+    profile.parent.mkdir(parents=True, exist_ok=True)
+    profile.write_text(PROFILE, encoding="utf-8")
+    calm = Place(root / "calm", profile, options)
+    began = time.monotonic()
+    if calm.start().wait() != 0:
+        raise RuntimeError(f"the undisturbed run failed: {calm.folder / 'log.txt'}")
+    duration, expected = time.monotonic() - began, calm.results()
+    print(f"undisturbed: {duration:.0f} s, {len(expected)} files to compare", flush=True)
+
+    moments, tally = random.Random(seed), Tally()
+    while tally.kills < kills:
+        place = Place(root / f"round{tally.completed + 1}", profile, options)
+        for _ in range(min(A_ROUND, kills - tally.kills)):
+            _kill(place, moments.uniform(0, 0.6 * duration), (signal.SIGKILL, signal.SIGTERM)[tally.kills % 2], tally)
+        if place.start().wait() != 0:
+            tally.failed.append(f"failed: {place.folder / 'log.txt'}")
+            continue
+        tally.completed += 1
+        found = place.results()
+        for name in sorted(expected.keys() | found.keys()):
+            if found.get(name) != expected.get(name):
+                how = "differs" if name in found and name in expected else "is not in both"
+                tally.differing.append(f"{place.folder.name}: {name} {how}")
+        print(tally, flush=True)
+    return tally
+
+
+def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> None:
+    """One start and one kill, which does not count if the command has ended before its moment."""
+    before = place.kept()
+    process = place.start()
+    try:
+        status = process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(how)
+        process.wait()
+        tally.kills += 1
+    else:
+        if status != 0:
+            tally.failed.append(f"ended with {status} before its kill: {place.folder / 'log.txt'}")
+    until = time.monotonic() + PATIENCE_S
+    while place.processes() and time.monotonic() < until:
+        time.sleep(0.1)
+    tally.left_running += [f"left running after {how.name}: {line}" for line in place.processes()]
+    tally.lost += [f"lost by {how.name} after {after:.1f} s: {name}" for name in sorted(before - place.kept())]
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--folder", type=Path, help="where to do it and leave it; a temporary folder if none is given")
+    parser.add_argument("--no-notebooks", action="store_true", help="prepare and train only: quicker")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="torture ä ") as temporary:
+        folder = (options.folder or Path(temporary)).resolve()
+        tally = torture(folder, options.kills, options.seed, ["--no-notebooks"] if options.no_notebooks else [])
+    print(tally if not tally.good else f"{tally}\nnothing lost, nothing different")
+    return 0 if tally.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Kills at random moments: a short version of ``make torture``, and that its tally notices what it is there for."""
+
+import importlib.util
+import signal
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def torture(root):
+    spec = importlib.util.spec_from_file_location("torture", root / "benchmarks" / "torture.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["torture"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["torture"]
+
+
+@pytest.fixture
+def fake(torture, monkeypatch):
+    """A place whose command is a line of Python, run in the place's folder by the name of its results."""
+    def make(code):
+        start = torture.Place.__init__
+
+        def init(self, folder, profile, options):
+            start(self, folder, profile, options)
+            self.command = [sys.executable, "-c", "import os, pathlib, sys, time\n"
+                            "out = pathlib.Path(os.environ['BIPARTITION_RESULTS']) / 'torture'\n"
+                            "run = out / 'runs' / 'metrics.json'\nrun.parent.mkdir(parents=True, exist_ok=True)\n" + code]
+        monkeypatch.setattr(torture.Place, "__init__", init)
+        monkeypatch.setattr(torture, "PATIENCE_S", 2)
+    return make
+
+
+CALM = "if 'calm' in str(out): run.write_text('7'); time.sleep(3); sys.exit()\n"
+
+
+@pytest.mark.slow
+def test_killed_six_times_the_pipeline_gives_the_same_bytes(torture, tmp_path):
+    tally = torture.torture(tmp_path, kills=6, seed=0, options=["--no-notebooks"])
+    assert tally.good and tally.kills == 6 and tally.completed == 2, str(tally)
+
+
+def test_a_result_that_differs_is_noticed(torture, fake, tmp_path):
+    fake(CALM + "time.sleep(2); run.write_text('8')")
+    tally = torture.torture(tmp_path, kills=1, seed=0, options=[])
+    assert not tally.good and tally.differing and "metrics.json differs" in str(tally)
+
+
+def test_a_result_that_is_lost_is_noticed(torture, tmp_path):
+    place, tally = torture.Place(tmp_path, tmp_path / "torture.yaml", []), torture.Tally()
+    run = tmp_path / "results" / "torture" / "runs" / "metrics.json"
+    run.parent.mkdir(parents=True)
+    run.write_text("7", encoding="utf-8")
+    place.command = [sys.executable, "-c", f"import os, time; os.unlink({str(run)!r}); time.sleep(60)"]
+    torture._kill(place, 2.0, signal.SIGKILL, tally)
+    assert tally.kills == 1 and len(tally.lost) == 1 and "metrics.json" in str(tally)
+
+
+def test_a_process_that_is_left_running_is_noticed(torture, tmp_path, monkeypatch):
+    monkeypatch.setattr(torture, "PATIENCE_S", 0.5)
+    place, tally = torture.Place(tmp_path, tmp_path / "torture.yaml", []), torture.Tally()
+    place.command = [sys.executable, "-c", "import subprocess, sys\n"
+                     "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(6)']).wait()"]
+    torture._kill(place, 2.0, signal.SIGTERM, tally)
+    assert tally.kills == 1 and len(tally.left_running) == 1 and "sleep(6)" in tally.left_running[0]
+
+
+def test_a_command_that_fails_or_ends_by_itself_is_no_kill(torture, tmp_path):
+    place, tally = torture.Place(tmp_path, tmp_path / "torture.yaml", []), torture.Tally()
+    for code, failed in (("", 0), ("raise SystemExit(3)", 1)):
+        place.command = [sys.executable, "-c", code]
+        torture._kill(place, 30.0, signal.SIGKILL, tally)
+        assert tally.kills == 0 and len(tally.failed) == failed
