@@ -24,6 +24,19 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert path.read_text(encoding="utf-8") == "two ä" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
 
+def test_whoever_reads_meanwhile_reads_the_old_file_to_its_end(tmp_path):
+    """The new file takes the old one's name in one go; written over it, a reader would find half of either."""
+    path = tmp_path / "a.txt"
+    runs.write_text(path, "old\n" * 1000)
+    with open(path, encoding="utf-8") as reader:
+        assert reader.readline() == "old\n"
+        runs.write_text(path, "new\n")
+        assert set(reader) == {"old\n"}
+        reader.seek(0)
+        assert reader.read() == "old\n" * 1000
+    assert path.read_text(encoding="utf-8") == "new\n"
+
+
 def test_an_error_while_writing_leaves_the_old_file_and_no_rest(tmp_path):
     path = tmp_path / "file.json"
     runs.write_json(path, {"a": 1})

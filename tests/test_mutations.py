@@ -1,0 +1,47 @@
+"""Does a fault turn a test red?  One fault at a time is put into a copy of the library, and its tests are run on that."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = [
+    # module, right, wrong, and the tests that have to notice
+    ("energies", "return _mean_within(image, foreground_mask), _mean_within(image, background_mask)",
+     "return _mean_within(image, background_mask), _mean_within(image, foreground_mask)", "test_energies"),
+    ("energies", "explained = moment.square() * (_inverse(share_background) + _inverse(share_foreground))",
+     "explained = moment.square() * (_inverse(share_background) - _inverse(share_foreground))", "test_energies"),
+    ("energies", "background = background_mask * (image - background_matrix).square()",
+     "background = background_mask * (image - background_matrix).abs()", "test_energies"),
+    ("energies", "return (1 - background_mask).abs().mean(dim=(1, 2, 3))", "return background_mask.abs().mean(dim=(1, 2, 3))",
+     "test_energies"),
+    ("energies", "return (down + right) / u[0].numel()", "return (down + down) / u[0].numel()", "test_energies"),
+    ("objectives", "return -(math.log(4) + log_b", "return -(math.log(2) + log_b", "test_objectives"),
+    ("objectives", "return others.logsumexp(dim=2) - logits.logsumexp(dim=1, keepdim=True)",
+     "return others.logsumexp(dim=2) + logits.logsumexp(dim=1, keepdim=True)", "test_objectives"),
+    ("objectives", "weights[name] * part.mean()", "weights[name] + part.mean()", "test_objectives"),
+    ("evaluation", "CUT = 128", "CUT = 127", "test_evaluation"),
+    ("evaluation", "union = ((foreground | objects) & ~void)", "union = ((foreground | objects))", "test_evaluation"),
+    ("evaluation", "return interval(first - second, groups, **options)", "return interval(first, groups, **options)",
+     "test_evaluation"),
+    ("runs", 'return recorded | {"configuration": named} == made_by', 'return recorded | {"configuration": named} != {}',
+     "test_runs"),
+    ("runs", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_runs"),
+    ("runs", '"method_version": METHOD_VERSION,\n    }', '"method_version": 0,\n    }', "test_runs"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("module", "right", "wrong", "tests"), FAULTS, ids=[f"{one[0]}-{one[2][:50]}" for one in FAULTS])
+def test_a_fault_is_noticed(module, right, wrong, tests, root, tmp_path):
+    shutil.copytree(root / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "lib" / "bipartition" / f"{module}.py"
+    source = path.read_text(encoding="utf-8")
+    assert source.count(right) == 1, f"{module}.py no longer reads {right!r} in one place: name the fault anew"
+    path.write_text(source.replace(right, wrong), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", str(root / "tests" / f"{tests}.py")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path / "lib")}, capture_output=True, text=True,
+                          check=False, cwd=root)
+    assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
