@@ -5,6 +5,7 @@ row (`bipartition.rows`), the profile for one row.
 """
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class Configuration:
             "fits better, wins more pixels, and ends with the whole picture")
 
     def __post_init__(self) -> None:
+        _require(self, "row", self.row in (*ROWS, WARM_UP), f"one of {', '.join(map(repr, ROWS))}")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             allowed = item.metadata.get("alternatives")
@@ -181,7 +183,9 @@ class Configuration:
         for source in sources:
             for name in source:
                 if name not in names:
-                    raise ValueError(f"{name!r} is no setting of a run; the settings are {', '.join(names)}")
+                    near = difflib.get_close_matches(name, names, 1)
+                    meant = f" (did you mean {near[0]!r}?)" if near else ""
+                    raise ValueError(f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
             merged |= source
         return cls(**merged)
 

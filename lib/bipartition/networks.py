@@ -422,7 +422,9 @@ def _read_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"weights file {path} is not a PyTorch state dict ({type(error).__name__}: {error})") from error
+        # PyTorch's own text recommends weights_only=False, which lets the file run code
+        raise ValueError(f"weights file {path} is not a PyTorch state dict of tensors alone ({type(error).__name__}); give "
+                         "one like torchvision's resnet18-f37072fd.pth, or unset RESNET18_WEIGHTS") from error
     expected = body.state_dict()
     if not isinstance(state, dict):
         raise ValueError(f"weights file {path} holds a {type(state).__name__}; it must hold the state dict of a ResNet-18")
