@@ -105,14 +105,14 @@ def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
 def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
     below = filled.split("Other measures of the same masks")[1].split("<h2>")[0]
     assert "CAM of the warmed-up classifier" in below and "decoder&#x27;s grid (peeks at the truth)" in below
-    assert "<td>0.41<br>[0.31, 0.51]</td><td>0.42</td><td>0.43</td><td>0.44</td><td>–</td>" in below
-    assert "<td>0.00<br>[0.00, 0.10]</td>" in below and "it peeks at the truth" in below
+    assert "<td>0.41<br><small>[0.31, 0.51]</small></td><td>0.42</td><td>0.43</td><td>0.44</td><td>–</td>" in below
+    assert "<td>0.00<br><small>[0.00, 0.10]</small></td>" in below and "it peeks at the truth" in below
 
 
 def test_claims_stand_below_the_measures_with_their_verdicts(filled):
     below = filled.split("<h2>The paper's claims</h2>")[1].split("<h2>")[0]
     assert "4. With |1 − φ| &lt;binary&gt;" in below and "grey share<br>0.10 against 0.20" in below
-    assert "<td>-0.100<br>[-0.200, +0.100]</td><td>undecided</td>" in below
+    assert "<td>-0.100<br><small>[-0.200, +0.100]</small></td><td>undecided</td>" in below
     assert "<td>–</td><td>not measured</td>" in below and "drawn pictures" in below
 
 

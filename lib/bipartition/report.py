@@ -142,11 +142,17 @@ def _measures(folder: Path) -> str:
     if not lines:
         return "<p>Not made yet: <code>make table</code>.</p>"
     body = [
-        [_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(cell(line, key) for key in HEADS)]
+        [_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(_small_ends(cell(line, key)) for key in HEADS)]
         for line in lines
     ]
     note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
     return _html_table(["row", "seeds", *HEADS.values()], body) + note
+
+
+def _small_ends(text: str) -> str:
+    """A measure with its interval small and unbroken, as in Table 1."""
+    value, _, ends = text.partition("<br>")
+    return f"{value}<br><small>{ends}</small>" if ends else value
 
 
 def _claims(folder: Path) -> str:
@@ -155,6 +161,9 @@ def _claims(folder: Path) -> str:
     if not lines:
         return "<p>Not made yet: <code>make table</code>.</p>"
     body = [[html.escape(text).replace("\n", "<br>") for text in line] for line in claims.cells(lines, "\n")]
+    number = claims.HEADS.index("number")
+    for line in body:
+        line[number] = _small_ends(line[number])
     note = f'<p class="note">{html.escape(claims.explanation(lines[0]["dataset"]))}</p>'
     return _html_table(list(claims.HEADS), body) + note
 
