@@ -80,8 +80,8 @@ bench: $(READY) ## time of a training step against three bare passes of ResNet-1
 torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Under 20 minutes
 	$(RUN) benchmarks/torture.py
 
-lab: $(READY) ## open the notebooks in JupyterLab
-	$(RUN) -m jupyterlab notebooks
+lab: $(READY) ## open JupyterLab on notebook 00_start_here
+	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
 
 lock: $(READY) ## choose all versions anew: writes requirements.lock
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .venv/pair.txt
