@@ -9,11 +9,13 @@ import time
 
 import nbformat
 import pytest
+import yaml
 
-from bipartition import notebooks, pipeline, runs, tasks
+from bipartition import datasets, notebooks, pipeline, runs, tasks
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
+from conftest import TINY
 
 
 @pytest.fixture
@@ -118,6 +120,21 @@ def test_steps_choose_what_is_looked_at(stage, tiny_profile):
     assert stage == ["prepare-cartoons"]
     main(["--profile", str(tiny_profile), "--steps", "figures"])
     assert stage[1:] == ["figure4", "figure5", "figure6"]
+
+
+def test_a_figure_of_a_data_set_that_was_not_asked_for_is_left_out_and_nothing_fetched(stage, places, monkeypatch, capsys):
+    content = yaml.safe_load(TINY)
+    content["sets"]["gallery"] = "dogs-vs-cats"
+    path = places / "two.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    monkeypatch.setattr(tasks, "_SOURCES", {})
+    opened = []
+    known = datasets.open_dataset
+    monkeypatch.setattr(datasets, "open_dataset", lambda name, **options: opened.append(name) or known(name, **options))
+    reproduce(request_for(str(path), datasets="cartoons"))
+    assert "figure6" in stage and "table1" in stage and not {"figure4", "figure5"} & set(stage)
+    assert set(opened) == {"cartoons"}
+    assert "figure4 left out: dogs-vs-cats was not asked for, and no run on it is finished" in capsys.readouterr().out
 
 
 def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_profile, monkeypatch, capsys):
