@@ -77,7 +77,7 @@ test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py 
 bench: $(READY) ## time of a training step against three bare passes of ResNet-18
 	$(RUN) benchmarks/step.py
 
-torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Under 20 minutes
+torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Some 20 minutes
 	$(RUN) benchmarks/torture.py
 
 lab: $(READY) ## open JupyterLab on notebook 00_start_here

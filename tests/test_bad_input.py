@@ -7,7 +7,6 @@ that is wrong, and what to do.
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +47,7 @@ Made by `python tests/test_bad_input.py`; `tests/test_bad_input.py` fails if a m
 
 
 class Case(NamedTuple):
-    """`act` gets an empty folder and sets of variables may be changed; it must raise, or print and return a status."""
+    """`act` gets an empty folder, may set environment variables, and must raise."""
 
     of: str
     wrong: str
@@ -84,6 +83,14 @@ def profile_of(folder, **changes):
 def profile(wrong, *words, **changes):
     """A case of one key of a profile."""
     case("profile", wrong, "mine.yaml", *words)(lambda folder: load_profile(str(profile_of(folder, **changes))))
+
+
+def place_without_pictures(variable, dataset, wrong, *words):
+    """A case of a variable that names a folder without the data set."""
+    def act(folder):
+        os.environ[variable] = str(folder)
+        open_dataset(dataset)
+    case("data", f"{variable} is {wrong}", variable, *words)(act)
 
 
 setting("row", "chan-vese", "= 'chan-vese'; it must be one of", "'chan_vese'")
@@ -171,10 +178,7 @@ def _(folder):
     open_dataset("cartoons", train=0)
 
 
-@case("data", "VOC_ROOT is a folder without VOC", "VOC_ROOT", "holds no VOC2012", "name the folder VOCdevkit")
-def _(folder):
-    os.environ["VOC_ROOT"] = str(folder)
-    open_dataset("voc2012")
+place_without_pictures("VOC_ROOT", "voc2012", "a folder without VOC", "holds no VOC2012", "name the folder VOCdevkit")
 
 
 @case("data", "VOC without one of its lists", "there is no list", "val.txt", "unpack VOCtrainval_11-May-2012.tar completely")
@@ -184,16 +188,10 @@ def _(folder):
     prepare("voc2012", 16)
 
 
-@case("data", "DOGS_VS_CATS_ROOT is an empty folder", "DOGS_VS_CATS_ROOT", "holds neither train/", "name the folder that does")
-def _(folder):
-    os.environ["DOGS_VS_CATS_ROOT"] = str(folder)
-    open_dataset("dogs-vs-cats")
-
-
-@case("data", "OXFORD_PETS_ROOT is an empty folder", "OXFORD_PETS_ROOT", "does not hold images/", "name the folder that does")
-def _(folder):
-    os.environ["OXFORD_PETS_ROOT"] = str(folder)
-    open_dataset("oxford-pets")
+place_without_pictures("DOGS_VS_CATS_ROOT", "dogs-vs-cats", "an empty folder", "holds neither train/",
+                       "name the folder that does")
+place_without_pictures("OXFORD_PETS_ROOT", "oxford-pets", "an empty folder", "does not hold images/",
+                       "name the folder that does")
 
 
 @case("data", "a photograph cut short", "1 of 20 pictures of dogs-vs-cats cannot be used", "cat.3", "replace these files")
@@ -369,4 +367,3 @@ if __name__ == "__main__":
             own.mkdir()
             said_of_all.append(line(each, message(each, own)))
     PAGE.write_text(HEAD + "\n".join(said_of_all) + "\n", encoding="utf-8")
-    sys.exit(0)

@@ -23,7 +23,7 @@ VOID = 255
 GREY = (26, 229)
 """Stored values in ``0.1 < phi < 0.9``: neither foreground nor background by any clear margin."""
 NEARLY_ALL = 0.98
-"""Share of a picture from which on its mask is all or, of the background, nothing: no cut at all."""
+"""Share of a picture above which its mask is all or, of the background, nothing: no cut at all."""
 COLLAPSED = 0.95
 """A run has collapsed if its masks are all or nothing in this share of the pictures."""
 LEVELS = 256

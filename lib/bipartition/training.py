@@ -239,9 +239,9 @@ def _train_epoch(learner: Learner, material: _Material, configuration: Configura
                  schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
-    order = torch.randperm(len(material.ids), generator=rng)
-    flips = torch.rand(len(material.ids), generator=rng) < 0.5
-    order, mirrored = order.to(material.labels.device), flips.to(material.labels.device)
+    device = material.labels.device
+    order = torch.randperm(len(material.ids), generator=rng).to(device)
+    mirrored = (torch.rand(len(material.ids), generator=rng) < 0.5).to(device)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     unchecked: dict[int, dict[str, Tensor]] = {}
