@@ -1,7 +1,9 @@
 """Where a run lives, what made it, and whether it is finished: the one module that knows paths and writes files."""
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -19,7 +21,7 @@ from bipartition.configuration import Configuration
 
 __all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by", "place", "prepared_root", "project_root",
            "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
-           "write_json", "write_text"]
+           "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 4
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date."""
@@ -128,17 +130,26 @@ def place(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         os.replace(temporary, path)
     except OSError as error:
-        way_out = "free some space" if error.errno == 28 else "check the folder and its permissions"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "free some space" if full else "check the folder and its permissions"
         raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {way_out}") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Atomic file of what is in memory already.
+
+    PyTorch, safetensors and NumPy each have an error of their own for a full disk where they write themselves.
+    """
+    with place(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomic text file in UTF-8."""
-    with place(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, what: Any) -> None:
@@ -148,8 +159,9 @@ def write_json(path: Path, what: Any) -> None:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """Atomic ``.npy`` file."""
-    with place(path) as temporary, open(temporary, "wb") as stream:
-        np.save(stream, array)
+    stream = io.BytesIO()
+    np.save(stream, array)
+    write_bytes(path, stream.getbuffer())
 
 
 def read_json(path: Path) -> Any:

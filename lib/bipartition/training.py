@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import is_initialized
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
 from bipartition import runs
@@ -321,9 +321,8 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     runs.write_array(folder / "masks.npy", masks)
-    with runs.place(folder / "model.safetensors") as path:
-        save_file({name: value.contiguous() for name, value in learner.network.state_dict().items()
-                   if not _is_older(name)}, path)
+    runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
+                                                         in learner.network.state_dict().items() if not _is_older(name)}))
     config = runs.read_json(folder / "config.json")
     runs.write_json(folder / "config.json", config | {"minutes": round(minutes, 3)})
     runs.write_json(folder / "metrics.json", metrics)
@@ -368,15 +367,16 @@ def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers:
 
 def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
                      history: list[dict[str, float]], minutes: float) -> None:
-    with runs.place(folder / "checkpoint.pt") as path:
-        torch.save({
-            "made_by": runs.fingerprint(made_by),
-            "network": learner.network.state_dict(),
-            "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
-            "schedulers": {name: scheduler.state_dict() for name, scheduler in schedulers.items()},
-            "history": history,
-            "minutes": minutes,
-        }, path)
+    stream = io.BytesIO()
+    torch.save({
+        "made_by": runs.fingerprint(made_by),
+        "network": learner.network.state_dict(),
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
+        "schedulers": {name: scheduler.state_dict() for name, scheduler in schedulers.items()},
+        "history": history,
+        "minutes": minutes,
+    }, stream)
+    runs.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
 
 
 def _check(configuration: Configuration, prepared: Prepared) -> None:
