@@ -23,13 +23,14 @@ from bipartition import runs
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
+from bipartition.devices import accelerator_for_this_machine
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
 from bipartition.learners import PartitionLearner, descend, objective_parts
 from bipartition.measures import through_the_grid
 from bipartition.networks import Partition
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
-from bipartition.training import accelerator_for_this_machine, fresh_learner, generator, predict, unit_range
+from bipartition.training import fresh_learner, generator, predict, unit_range
 
 ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
 STEP = 4

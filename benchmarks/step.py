@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from bipartition.configuration import Configuration
+from bipartition.devices import accelerator_for_this_machine
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS
-from bipartition.training import accelerator_for_this_machine, generator, unit_range
+from bipartition.training import generator, unit_range
 
 CLASSES = 20
 

@@ -24,6 +24,7 @@ from bipartition.datasets import open_dataset
 from bipartition.datasets.download import fetch, unpack
 from bipartition.datasets.photographs import read_mask
 from bipartition.datasets.prepare import prepare
+from bipartition.devices import accelerator_for_this_machine
 from bipartition.energies import chan_vese
 from bipartition.evaluation import evaluate
 from bipartition.networks import Classifier
@@ -313,6 +314,25 @@ def _(folder):
 def _(folder):
     (folder / "config.json").write_text("{", encoding="utf-8")
     runs.read_json(folder / "config.json")
+
+
+@case("device", "`ACCELERATE_TORCH_DEVICE=cuda` with all cards hidden", "ACCELERATE_TORCH_DEVICE = 'cuda'",
+      "CUDA_VISIBLE_DEVICES = ''", "unset ACCELERATE_TORCH_DEVICE")
+def _(folder):
+    os.environ |= {"ACCELERATE_TORCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": ""}
+    accelerator_for_this_machine()
+
+
+@case("device", "mini-batches that the card's memory does not hold", "does not hold pictures of 32 x 32", "batch_size = 4",
+      "write warmup_batch_size: 2 in the profile")
+def _(folder):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    configuration = Configuration(row="chan_vese", dataset="cartoons", seed=0, size=32, weights="none", warmup_epochs=1,
+                                  warmup_batch_size=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bipartition.training._train_epoch", full)
+        train_row(configuration, prepare("cartoons", 32, {"train": 8, "val": 4}), folder / "chan_vese" / "seed0", profile="bad")
 
 
 def _printed(call):

@@ -57,23 +57,6 @@ class TestUnitRange:
         assert training.unit_range(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
 
 
-class TestPrecision:
-    @pytest.mark.parametrize(("able", "expected"), [
-        ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "no"), ({}, "no")])
-    def test_bfloat16_where_the_processor_computes_in_it(self, monkeypatch, able, expected):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-        monkeypatch.setattr(training, "is_initialized", lambda: False)
-        asked = []
-        monkeypatch.setattr(training, "Accelerator", lambda **options: asked.append(options))
-        training.accelerator_for_this_machine()
-        assert asked == [{"mixed_precision": expected}]
-
-    def test_the_choice_of_an_earlier_accelerator_stays(self):
-        first = training.accelerator_for_this_machine()
-        assert training.accelerator_for_this_machine().mixed_precision == first.mixed_precision
-
-
 class TestSchedule:
     def test_it_rises_over_a_tenth_and_falls_to_nothing(self):
         rates = [training._schedule(100)(step) for step in range(101)]
@@ -289,6 +272,23 @@ class TestTrainRow:
         assert [known[name] for name in named] == seen[broken].tolist()
         assert f"the state after epoch 1 is kept in {folder / 'checkpoint.pt'}" in message
         assert (folder / "checkpoint.pt").is_file()
+
+    @pytest.mark.parametrize(("warmup_epochs", "said"), [
+        (1, "classifier on cartoons: .* 32 x 32 with warmup_batch_size = 8; write warmup_batch_size: 4 in the profile"),
+        (0, "chan_vese on cartoons: .* with batch_size = 8; write batch_size: 4 in the profile"),
+    ])
+    def test_too_little_memory_is_said_with_a_batch_that_is_smaller(self, cartoons, tmp_path, monkeypatch, warmup_epochs, said):
+        def full(*arguments, **options):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+        monkeypatch.setattr(learners.F, "cross_entropy", full)
+        with pytest.raises(RuntimeError, match=said):
+            train(tiny(warmup_epochs=warmup_epochs), cartoons, tmp_path)
+
+    def test_a_card_that_cannot_be_used_is_named_where_training_begins(self, cartoons, tmp_path, monkeypatch):
+        monkeypatch.setattr(training, "unused_card", lambda: "there is a card")
+        _, lines = train(tiny(warmup_epochs=0, epochs=1), cartoons, tmp_path)
+        assert lines[0] == "there is a card"
 
     @pytest.mark.parametrize(("area", "warned"), [(0.0, True), (1.0, True), (0.3, False)])
     def test_an_epoch_whose_masks_are_all_or_nothing_is_called_collapsed(self, cartoons, tmp_path, monkeypatch, area, warned):

@@ -71,9 +71,10 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     from safetensors.torch import load_file
 
+    from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
-    from bipartition.training import accelerator_for_this_machine, predict
+    from bipartition.training import predict
 
     recorded = runs.read_json(folder / "config.json")["configuration"]
     known = {field.name for field in dataclasses.fields(Configuration)}

@@ -19,20 +19,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.state import is_initialized
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
+from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
 from bipartition.evaluation import COLLAPSED, evaluate
 from bipartition.learners import JudgeLearner, Learner, build_learner, random_crops
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["CAM_CUT", "accelerator_for_this_machine", "activation_mask", "fresh_learner", "generator", "predict", "train_row",
-           "unit_range", "warm_up_configuration"]
+__all__ = ["CAM_CUT", "activation_mask", "fresh_learner", "generator", "predict", "train_row", "unit_range",
+           "warm_up_configuration"]
 
 CAM_CUT = 0.2
 """Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
@@ -75,6 +75,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     if runs.is_finished(folder, made_by):
         report(f"{folder}: finished already")
         return
+    accelerator = accelerator_for_this_machine()
     needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
     start = None
     if needs_warm_up:
@@ -82,7 +83,6 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
         start = warm_up / "model.safetensors"
 
-    accelerator = accelerator_for_this_machine()
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
     material = _Material(pictures=torch.from_numpy(np.array(train.images)).to(accelerator.device),
@@ -98,9 +98,11 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     runs.write_json(folder / "config.json", {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
         "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
-        "device": _device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
+        "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
         "minutes": None,
     })
+    if unused := unused_card():
+        report(unused)
     for epoch in range(len(history), configuration.epochs):
         began = time.perf_counter()
         try:
@@ -109,6 +111,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         except FloatingPointError as error:
             kept = f"the state after epoch {epoch} is kept in {folder / 'checkpoint.pt'}" if epoch else "no state was kept yet"
             raise FloatingPointError(f"{error}; {kept}") from None
+        except torch.OutOfMemoryError as error:
+            raise RuntimeError(_too_large(configuration, accelerator)) from error
         history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
         minutes += (time.perf_counter() - began) / 60
         runs.write_text(folder / "history.csv", _as_csv(history))
@@ -209,21 +213,6 @@ def activation_mask(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, T
     evidence = F.interpolate(evidence, size=pictures.shape[2:], mode="bilinear", align_corners=False)
     above = 0.5 + 0.5 * (evidence - CAM_CUT) / (1 - CAM_CUT)
     return torch.where(evidence < CAM_CUT, 0.5 * evidence / CAM_CUT, above), logits
-
-
-def accelerator_for_this_machine() -> Accelerator:
-    """Device and precision: bfloat16 where the GPU or the processor computes in it, else float32.
-
-    A process has one precision: where an `Accelerator` was made before, its choice stays.
-    """
-    if is_initialized():
-        return Accelerator()
-    if torch.cuda.is_available():
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities()
-        bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -379,6 +368,18 @@ def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, sc
     runs.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
 
 
+def _too_large(configuration: Configuration, accelerator: Accelerator) -> str:
+    """What is said of mini-batches that the device's memory does not hold; the judge's turns have the warm-up's size."""
+    sizes = {} if configuration.row == WARM_UP else {"batch_size": configuration.batch_size}
+    if configuration.row == WARM_UP or configuration.judge == "turns":
+        sizes["warmup_batch_size"] = configuration.warmup_batch_size
+    now = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+    half = ", ".join(f"{name}: {max(1, size // 2)}" for name, size in sizes.items())
+    return (f"{configuration.row} on {configuration.dataset}: the memory of {device_name(accelerator)} does not hold pictures "
+            f"of {configuration.size} x {configuration.size} with {now}; write {half} in the profile, or end what else uses "
+            "the card")
+
+
 def _check(configuration: Configuration, prepared: Prepared) -> None:
     if configuration.size != prepared.size:
         raise ValueError(f"the run asks for pictures of size {configuration.size}, but {prepared.folder} holds size "
@@ -397,12 +398,6 @@ def _schedule(total: int) -> Callable[[int], float]:
     # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
     rise = max(1, total // 10)
     return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
-
-
-def _device_name(accelerator: Accelerator) -> str:
-    if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type} ({torch.get_num_threads()} threads)"
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:

@@ -1,0 +1,67 @@
+"""Device and precision, and what is said where a GPU is asked for or present and cannot be used."""
+
+import pytest
+import torch
+
+from bipartition import devices
+
+OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver."
+
+
+@pytest.mark.parametrize(("able", "expected"), [
+    ({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({"avx512_bf16": False}, "no"), ({}, "no")])
+def test_bfloat16_where_the_processor_computes_in_it(monkeypatch, able, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(devices, "is_initialized", lambda: False)
+    asked = []
+    monkeypatch.setattr(devices, "Accelerator", lambda **options: asked.append(options))
+    devices.accelerator_for_this_machine()
+    assert asked == [{"mixed_precision": expected}]
+
+
+def test_the_choice_of_an_earlier_accelerator_stays():
+    first = devices.accelerator_for_this_machine()
+    assert devices.accelerator_for_this_machine().mixed_precision == first.mixed_precision
+
+
+def no_gpu(monkeypatch, why):
+    def refuse():
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
+
+
+@pytest.mark.parametrize("asked", ["cuda", "cuda:1"])
+def test_a_gpu_that_is_asked_for_and_cannot_be_used_is_an_error(monkeypatch, asked):
+    no_gpu(monkeypatch, OLD_DRIVER)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", asked)
+    with pytest.raises(RuntimeError, match=rf"ACCELERATE_TORCH_DEVICE = '{asked}', but PyTorch .*driver .* is too old.*unset"):
+        devices.accelerator_for_this_machine()
+
+
+def test_cards_that_are_hidden_are_said_to_be_hidden(monkeypatch):
+    no_gpu(monkeypatch, "never asked")
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(RuntimeError, match="CUDA_VISIBLE_DEVICES = '' hides all cards"):
+        devices.accelerator_for_this_machine()
+
+
+def test_the_cpu_may_be_asked_for(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cpu")
+    assert devices.accelerator_for_this_machine().device.type == "cpu"
+
+
+def test_a_card_beside_which_the_cpu_trains_is_named_with_the_reason(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    no_gpu(monkeypatch, OLD_DRIVER)
+    assert devices.unused_card() is None
+    (tmp_path / "version").touch()
+    assert "too old" in devices.unused_card() and "training on the CPU" in devices.unused_card()
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "cpu")
+    assert devices.unused_card() is None
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert devices.unused_card() is None
