@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, vgg16_bn
 
-from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Decoder, fused_decoders
+from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Decoder, TapConvolution, fused_decoders
 
 
 @pytest.fixture
@@ -113,6 +113,19 @@ class TestDecoder:
         x = decoder.combine(torch.cat(maps, dim=1))
         expected = torch.sigmoid(nn.functional.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False))
         torch.testing.assert_close(decoder(features, (64, 64)), expected)
+
+    @pytest.mark.parametrize(("outputs", "size"), [(1, (7, 5)), (3, (4, 4)), (3, (1, 1))])
+    def test_a_convolution_by_its_taps_is_the_convolution_with_its_gradients(self, outputs, size):
+        taps, convolution = TapConvolution(6, outputs).double(), nn.Conv2d(6, outputs, 3, padding=1).double()
+        convolution.load_state_dict(taps.state_dict())
+        x = torch.randn(2, 6, *size, dtype=torch.float64, requires_grad=True)
+        weight = torch.randn(2, outputs, *size, dtype=torch.float64)
+        expected, answer = convolution(x), taps(x)
+        torch.testing.assert_close(answer, expected)
+        for own, other in zip(torch.autograd.grad((weight * answer).sum(), [x, taps.weight, taps.bias]),
+                              torch.autograd.grad((weight * expected).sum(), [x, convolution.weight, convolution.bias]),
+                              strict=True):
+            torch.testing.assert_close(own, other)
 
     def test_three_fused_decoders_answer_as_three_alone(self, classifier, image):
         features = classifier.eval()(image)[1]

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from bipartition.configuration import Configuration
-from bipartition.networks import Classifier, Partition, parameters_fixed
+from bipartition.networks import Classifier, Partition, TapConvolution, parameters_fixed
 
 __all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "hiding_loss"]
 
@@ -36,7 +36,7 @@ class CasmDecoder(nn.Module):
         self.reduce = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.BatchNorm2d(CHANNELS), nn.ReLU())
             for channels in Classifier.CHANNELS[1:])
-        self.combine = nn.Conv2d(Classifier.CHANNELS[0] + 4 * CHANNELS, 1, 3, padding=1)
+        self.combine = TapConvolution(Classifier.CHANNELS[0] + 4 * CHANNELS, 1)
 
     def forward(self, features: tuple[Tensor, ...], size: tuple[int, int]) -> Tensor:
         """Object mask of shape (N, 1, *size) in [0, 1]."""
@@ -45,7 +45,7 @@ class CasmDecoder(nn.Module):
         maps = [F.interpolate(reduce(feature), size=grid, mode="bilinear", align_corners=False)
                 for reduce, feature in zip(self.reduce, rest, strict=True)]
         x = self.combine(torch.cat([first, *maps], dim=1))
-        return F.interpolate(torch.sigmoid(x if x.dtype == torch.float64 else x.float()), size=size, mode="nearest")
+        return F.interpolate(torch.sigmoid(x), size=size, mode="nearest")
 
 
 class CasmNetwork(nn.Module):

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "fused_decoders", "parameters_fixed"]
+__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "TapConvolution", "fused_decoders",
+           "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -128,6 +129,27 @@ class Classifier(nn.Module):
         return F.relu((weights * feature).sum(dim=1, keepdim=True))
 
 
+class TapConvolution(nn.Conv2d):
+    """A 3 x 3 convolution from many channels to few: its nine taps as one 1 x 1 convolution, then added up.
+
+    oneDNN's own pads so few outputs to sixteen channels, at each tap.  The sum is in float32 or better also under autocast.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From shape (N, inputs, H, W) to (N, outputs, H, W), zeros around the picture."""
+        taps = F.conv2d(x, self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels, 1, 1))
+        taps = taps if taps.dtype == torch.float64 else taps.float()
+        return F.fold(taps.flatten(2), x.shape[2:], kernel_size=3, padding=1) + self.bias.view(-1, 1, 1)
+
+
 class Decoder(nn.Module):
     """From the classifier's feature maps to a mask or a matrix, section 4.1; eq. (17).
 
@@ -155,7 +177,7 @@ class Decoder(nn.Module):
             for convolution in self.reduce:
                 nn.init.normal_(convolution.weight, std=math.sqrt(convolution.in_channels) / (3 * DECODER_CHANNELS))
                 nn.init.zeros_(convolution.bias)
-        self.combine = nn.Conv2d(len(Classifier.CHANNELS) * DECODER_CHANNELS, outputs, 3, padding=1)
+        self.combine = TapConvolution(len(Classifier.CHANNELS) * DECODER_CHANNELS, outputs)
         # Nearly flat at first: pictures that vary at once would be flattened by (10) in the saturated end of the sigmoid.
         nn.init.normal_(self.combine.weight, std=1e-3)
         nn.init.constant_(self.combine.bias, math.log(initial / (1 - initial)))
@@ -191,15 +213,13 @@ def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: 
         x = F.conv2d(feature, weight, bias)
         if x.shape[2:] != grid:
             x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
-        levels.append(F.relu(x).unflatten(1, (len(decoders), DECODER_CHANNELS)))
-    stacked = torch.cat(levels, dim=2)
+        levels.append(x.split(DECODER_CHANNELS, dim=1))
     maps = []
-    for index, decoder in enumerate(decoders):
-        x = decoder.combine(stacked[:, index])
-        # A sigmoid in bfloat16 cannot tell 1 - phi from 0.
-        x = x if x.dtype == torch.float64 else x.float()
-        maps.append(torch.sigmoid(F.interpolate(x, size=size, mode="bilinear", align_corners=False)))
-    return maps
+    for decoder, own in zip(decoders, zip(*levels, strict=True), strict=True):
+        maps.append(decoder.combine(torch.cat(own, dim=1).relu_()))
+    # In float32 or better: a sigmoid in bfloat16 cannot tell 1 - phi from 0.
+    x = torch.sigmoid(F.interpolate(torch.cat(maps, dim=1), size=size, mode="bilinear", align_corners=False))
+    return list(x.split([decoder.combine.out_channels for decoder in decoders], dim=1))
 
 
 def _even(feature: Tensor) -> Tensor:

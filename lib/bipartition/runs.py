@@ -23,7 +23,7 @@ __all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by
            "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
            "write_bytes", "write_json", "write_text"]
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date."""
 
 
