@@ -1,97 +1,233 @@
-"""How close is a training step to the limit?  Prints pictures a second of each row beside three bare ResNet-18 passes.
+"""How close is training to the limit, and how far from the loop that one writes first?  Prints Markdown.
 
-    python benchmarks/step.py [--size 64] [--batch 32] [--rounds 5] [--rows chan_vese mumford_shah ...]
+    python benchmarks/step.py [--size 112] [--batch 16] [--rounds 5] [--precision no] [--rows chan_vese mumford_shah ...]
 
-The limit is what no implementation of Figure 1 can beat with this library on this machine: three forward and backward passes of
-torchvision's ResNet-18 on a resident batch, same precision, same memory layout.  All are timed in turn within one run, and
-only the ratios mean something on a shared machine; the median, smallest and largest over the rounds are printed.
+- *limit*: three forward and backward passes of torchvision's ResNet-18 on a resident mini-batch, same precision, same memory
+  layout.  No implementation of Figure 1 can beat that with this library on this machine, and that the gradient of the two cut
+  pictures has to come through to their pixels is not even in it.
+- *a row*: its epoch as `bipartition.training` does it, resident pictures, mirroring and scaling included, in the literal
+  reading: all three passes train the whole classifier, so that the work is comparable.
+- *without energy*: the same for the row (b) of Figure 4, its two regularisers switched off too.
+- *plain*: ``plain.py``, with Pillow and a DataLoader, always float32.
+
+All are timed in turn within one run; only the ratios mean something on a shared machine.  Below them: where the time goes.
 """
 
 import argparse
+import os
+import resource
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
+import plain
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image
 from torchvision.models import resnet18
 
+from bipartition import learners, networks, training
 from bipartition.configuration import Configuration
-from bipartition.devices import accelerator_for_this_machine
-from bipartition.learners import build_learner
+from bipartition.datasets.cartoons import CLASSES
+from bipartition.datasets.prepare import prepare
+from bipartition.devices import accelerator_for_this_machine, device_name
+from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS
-from bipartition.training import generator, unit_range
+from bipartition.training import unit_range
 
-CLASSES = 20
+WITHOUT = "without energy"
+PLAIN = {"chan_vese": False, "mumford_shah": True}
+STEPS = 4
+"""Of each measurement."""
+PHOTOGRAPH = (500, 375)
+"""Width and height of VOC's photographs, to which the cartoons are enlarged for the plain loop."""
 
 
 def main() -> None:
-    """Time all of them and print one line each."""
+    """Time all of them and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", nargs="+", default=["classification_only", "chan_vese", "mumford_shah"], choices=list(ROWS))
+    parser.add_argument("--precision", choices=["no", "bf16"], help="that of this machine if it is not given")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of the plain loop's DataLoader")
+    parser.add_argument("--rows", nargs="+", default=["classification_only", "chan_vese", "mumford_shah"],
+                        choices=[name for name, row in ROWS.items() if row.network == "bipartition"])
     options = parser.parse_args()
 
-    accelerator = accelerator_for_this_machine()
-    pictures = torch.randint(0, 256, (options.batch, 3, options.size, options.size), dtype=torch.uint8,
-                             generator=generator(0, "pictures")).to(accelerator.device)
-    labels = torch.randint(0, CLASSES, (options.batch,), generator=generator(0, "labels")).to(accelerator.device)
-    steps = {"limit": _three_bare_passes(unit_range(pictures), labels, accelerator)}
-    steps |= {row: _row(row, pictures, labels, options, accelerator) for row in options.rows}
+    accelerator = Accelerator(mixed_precision=options.precision) if options.precision else accelerator_for_this_machine()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BIPARTITION_DATA"] = folder
+        material = _material(options, accelerator)
+        photographs = _photographs(Path(folder) / "jpeg", material)
+        steps: dict[str, Callable[[], object]] = {"limit": _three_bare_passes(material, options, accelerator)}
+        rows = {row: _row(row, options, accelerator) for row in options.rows}
+        steps |= {row: _epoch(learner, material) for row, learner in rows.items()}
+        steps[WITHOUT] = _epoch(_row("classification_only", options, accelerator, regularised=False), material)
+        steps |= {f"plain {row}": _plain(row, photographs, options, accelerator) for row in options.rows if row in PLAIN}
+        seconds = _in_turn(steps, options.rounds, accelerator)
 
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        _timed(step, accelerator, repeats=2)
-    for _ in range(options.rounds):
-        for name, step in steps.items():
-            seconds[name].append(_timed(step, accelerator, repeats=4))
-
-    print(f"{accelerator.device.type}, {torch.get_num_threads()} threads, precision {accelerator.mixed_precision}, "
-          f"batch {options.batch}, {options.size} px, {options.rounds} rounds: pictures/s and share of the limit")
+    print(f"{device_name(accelerator)}, precision {accelerator.mixed_precision}, batches of {options.batch} at {options.size} "
+          f"px, {options.rounds} rounds of {STEPS} steps, {options.workers} workers for the plain loop; median [smallest, "
+          "largest]\n")
+    print("| | pictures/s | share of the limit | times the plain loop |")
+    print("| :-- | --: | :-: | :-: |")
     for name, taken in seconds.items():
-        ratios = [limit / own for limit, own in zip(seconds["limit"], taken, strict=True)]
-        print(f"{name:22s} {options.batch / statistics.median(taken):9.1f}/s   {statistics.median(ratios):.2f} "
-              f"[{min(ratios):.2f}, {max(ratios):.2f}]")
+        against = seconds.get(f"plain {name}")
+        print(f"| {name} | {STEPS * options.batch / statistics.median(taken):.1f} | {_ratio(seconds['limit'], taken)} | "
+              f"{_ratio(against, taken) if against else ''} |")
+    print(f"\nPeak memory of this process: {_peak(accelerator)}.\n")
+    print("| share of the time | " + " | ".join(rows) + " |")
+    print("| :-- |" + " --: |" * len(rows))
+    shares = {row: _shares(learner, steps[row], accelerator) for row, learner in rows.items()}
+    for part in next(iter(shares.values())):
+        print(f"| {part} | " + " | ".join(f"{shares[row][part]:.2f}" for row in rows) + " |")
 
 
-def _three_bare_passes(image: torch.Tensor, labels: torch.Tensor, accelerator) -> Callable[[], None]:
-    network = resnet18(num_classes=CLASSES).to(accelerator.device, memory_format=torch.channels_last).train()
-
-    def step() -> None:
-        network.zero_grad(set_to_none=True)
-        for _ in range(3):
-            with accelerator.autocast():
-                loss = F.cross_entropy(network(image).float(), labels)
-            loss.backward()
-    return step
+def _material(options: argparse.Namespace, accelerator: Accelerator) -> training._Material:
+    """Enough pictures for one measurement, as `bipartition.training` keeps them."""
+    train = prepare("cartoons", options.size, {"train": STEPS * options.batch, "val": 1}).split("train")
+    return training._Material(pictures=torch.from_numpy(train.images.copy()).to(accelerator.device),
+                              labels=torch.from_numpy(train.labels).to(accelerator.device), ids=train.ids)
 
 
-def _row(row: str, pictures: torch.Tensor, labels: torch.Tensor, options: argparse.Namespace,
-         accelerator) -> Callable[[], None]:
-    # The literal reading: all three passes train the whole classifier, so that the work is comparable with the limit.
-    configuration = Configuration(row=row, dataset="cartoons", seed=0, size=options.size, batch_size=options.batch,
-                                  classifier_learns="everything", batch_norm="shared", optimiser="sgd", weights="none")
-    learner = build_learner(configuration, Classifier(CLASSES), accelerator)
-    learner.network.to(accelerator.device, memory_format=torch.channels_last).train()
-    rng = generator(0, "steps")
-    return lambda: learner.step(unit_range(pictures), labels, rng)
+def _photographs(folder: Path, material: training._Material) -> Path:
+    """The same as JPEG files of a usual size."""
+    folder.mkdir()
+    for number, (picture, label) in enumerate(zip(material.pictures.cpu(), material.labels.tolist(), strict=True)):
+        image = Image.fromarray(picture.permute(1, 2, 0).numpy()).resize(PHOTOGRAPH, Image.Resampling.BICUBIC)
+        image.save(folder / f"{label}_{number:04d}.jpg", quality=90)
+    return folder
 
 
-def _timed(step: Callable[[], object], accelerator, repeats: int) -> float:
+def _three_bare_passes(material: training._Material, options: argparse.Namespace,
+                       accelerator: Accelerator) -> Callable[[], None]:
+    network = resnet18(num_classes=len(CLASSES)).to(accelerator.device, memory_format=torch.channels_last).train()
+    image, labels = unit_range(material.pictures[:options.batch]), material.labels[:options.batch]
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            network.zero_grad(set_to_none=True)
+            for _ in range(3):
+                with accelerator.autocast():
+                    loss = F.cross_entropy(network(image).float(), labels)
+                loss.backward()
+    return steps
+
+
+def _configuration(row: str, options: argparse.Namespace, **settings: Any) -> Configuration:
+    return Configuration(row=row, dataset="cartoons", seed=0, size=options.size, batch_size=options.batch, weights="none",
+                         classifier_learns="everything", batch_norm="shared", optimiser="sgd", **settings)
+
+
+def _row(row: str, options: argparse.Namespace, accelerator: Accelerator, **settings: Any) -> Learner:
+    learner = build_learner(_configuration(row, options, **settings), Classifier(len(CLASSES)), accelerator)
+    learner.network.to(accelerator.device, memory_format=torch.channels_last)
+    return learner
+
+
+def _epoch(learner: Learner, material: training._Material) -> Callable[[], object]:
+    return lambda: training._train_epoch(learner, material, learner.configuration, 0, STEPS, {})
+
+
+def _plain(row: str, folder: Path, options: argparse.Namespace, accelerator: Accelerator) -> Callable[[], None]:
+    network = plain.PlainNetwork(len(CLASSES), matrices=PLAIN[row]).to(accelerator.device).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
+    settings = _configuration(row, options)
+    weights = {name: getattr(settings, name) for name in ("alpha", "lambda1", "lambda2", "lambda3", "lambda4")}
+    batches = plain.loader(folder, options.size, options.batch, options.workers)
+
+    def steps() -> None:
+        for image, labels in batches:
+            optimiser.zero_grad()
+            network(image.to(accelerator.device), labels.to(accelerator.device), **weights).backward()
+            optimiser.step()
+    return steps
+
+
+def _in_turn(steps: dict[str, Callable[[], object]], rounds: int, accelerator: Accelerator) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for work in steps.values():
+        _timed(work, accelerator)
+    for _ in range(rounds):
+        for name, work in steps.items():
+            seconds[name].append(_timed(work, accelerator))
+    return seconds
+
+
+def _timed(work: Callable[[], object], accelerator: Accelerator) -> float:
     _wait(accelerator)
     began = time.perf_counter()
-    for _ in range(repeats):
-        step()
+    work()
     _wait(accelerator)
-    return (time.perf_counter() - began) / repeats
+    return time.perf_counter() - began
 
 
-def _wait(accelerator) -> None:
+def _wait(accelerator: Accelerator) -> None:
     if accelerator.device.type == "cuda":
         torch.cuda.synchronize()
+
+
+def _ratio(taken: list[float], own: list[float]) -> str:
+    ratios = [one / other for one, other in zip(taken, own, strict=True)]
+    return f"{statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
+
+
+def _peak(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on the card"
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
+
+
+def _shares(learner: Learner, work: Callable[[], object], accelerator: Accelerator) -> dict[str, float]:
+    """What of a step goes where; each part waits for the device, which costs a GPU some of its pace."""
+    spent = {"classifier, three forward passes": 0.0, "decoders, forward": 0.0, "objective, forward": 0.0, "backward": 0.0,
+             "optimisers": 0.0}
+    with _watched(spent, accelerator, {
+        "classifier, three forward passes": [(learner.network.classifier, "forward")],
+        "decoders, forward": [(networks, "fused_decoders")],
+        "objective, forward": [(learners, "objective_parts")],
+        "backward": [(learner.accelerator, "backward")],
+        "optimisers": [(optimiser, "step") for optimiser in learner.optimisers.values()],
+    }):
+        whole = sum(_timed(work, accelerator) for _ in range(3))
+    shares = {part: seconds / whole for part, seconds in spent.items()}
+    return shares | {"all else: pictures, sums, history": 1 - sum(shares.values())}
+
+
+@contextmanager
+def _watched(spent: dict[str, float], accelerator: Accelerator, parts: dict[str, list[tuple[Any, str]]]) -> Iterator[None]:
+    """Functions in place of which ones stand that add the time they take to `spent`."""
+    kept = [(owner, name, vars(owner).get(name)) for places in parts.values() for owner, name in places]
+
+    def watched(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            _wait(accelerator)
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                _wait(accelerator)
+                spent[part] += time.perf_counter() - began
+        return call
+
+    for part, places in parts.items():
+        for owner, name in places:
+            setattr(owner, name, watched(part, getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, own in kept:
+            if own is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
 
 
 if __name__ == "__main__":
