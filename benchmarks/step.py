@@ -24,13 +24,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import plain
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from torchvision.models import resnet18
 
+import plain
 from bipartition import learners, networks, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.cartoons import CLASSES
