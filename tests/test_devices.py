@@ -17,7 +17,7 @@ def test_bfloat16_where_the_processor_computes_in_it(monkeypatch, able, expected
     asked = []
     monkeypatch.setattr(devices, "Accelerator", lambda **options: asked.append(options))
     devices.accelerator_for_this_machine()
-    assert asked == [{"mixed_precision": expected}]
+    assert asked == [{"mixed_precision": expected, "cpu": False}]
 
 
 def test_the_choice_of_an_earlier_accelerator_stays():

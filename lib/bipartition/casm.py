@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from bipartition.configuration import Configuration
+from bipartition.devices import average_gradients
 from bipartition.networks import Classifier, Partition, TapConvolution, parameters_fixed
 
 __all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "hiding_loss"]
@@ -123,6 +124,7 @@ class CasmLearner:
         optimiser = self.optimisers[which]
         optimiser.zero_grad(set_to_none=True)
         self.accelerator.backward(loss)
+        average_gradients(getattr(self.network, which).parameters())
         if which == "decoder":
             self.accelerator.clip_grad_norm_(self.network.decoder.parameters(), GRADIENT_CLIP)
         optimiser.step()

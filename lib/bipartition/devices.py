@@ -1,13 +1,21 @@
-"""Which device trains, in which precision, and what is said where it cannot."""
+"""Which device trains, in which precision, what is said where it cannot, and how several processes train one model.
+
+Each process of ``accelerate launch`` takes its share of every mini-batch; gradients are averaged, so that all hold the same
+parameters at every step.  All draw the same random numbers.
+"""
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
+import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import is_initialized
+from torch import Tensor, nn
 
-__all__ = ["accelerator_for_this_machine", "device_name", "unused_card"]
+__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "mean_over_processes",
+           "unused_card"]
 
 ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
@@ -36,7 +44,9 @@ def accelerator_for_this_machine() -> Accelerator:
     else:
         able = torch.cpu.get_capabilities()
         bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return Accelerator(mixed_precision="bf16" if bf16 else "no")
+    # Accelerate lets processes on CPUs work together only where it is told that these are CPUs.
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or together)
 
 
 def unused_card() -> str | None:
@@ -47,10 +57,48 @@ def unused_card() -> str | None:
 
 
 def device_name(accelerator: Accelerator) -> str:
-    """The card's name, or "cpu" with its threads."""
+    """The card's name, or "cpu" with its threads; with several processes, how many of these."""
+    name = f"{accelerator.device.type} ({torch.get_num_threads()} threads)"
     if accelerator.device.type == "cuda":
-        return torch.cuda.get_device_name(accelerator.device)
-    return f"{accelerator.device.type} ({torch.get_num_threads()} threads)"
+        name = torch.cuda.get_device_name(accelerator.device)
+    return name if accelerator.num_processes == 1 else f"{accelerator.num_processes} x {name}"
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradient of each parameter by its mean over the processes; does nothing where there is one."""
+    _average([parameter.grad for parameter in parameters if parameter.grad is not None])
+
+
+def average_statistics(network: nn.Module) -> None:
+    """The same for batch norm's running statistics, which each process has of its own share of the pictures.
+
+    On GPUs, where `torch.nn.SyncBatchNorm` normalises over all of them, they are equal already; it has no version for CPUs.
+    """
+    _average([buffer for buffer in network.buffers() if buffer.is_floating_point()])
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of a tensor over the processes, without gradient; the tensor itself where there is one."""
+    if not _several():
+        return value
+    value = value.detach().clone()
+    _average([value])
+    return value
+
+
+def _several() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+
+
+def _average(tensors: Sequence[Tensor]) -> None:
+    """In place, in one message."""
+    if not tensors or not _several():
+        return
+    together = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(together)
+    together /= torch.distributed.get_world_size()
+    for tensor, mean in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))
 
 
 def _why_not() -> str:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 
 from bipartition.casm import CasmLearner, CasmNetwork
 from bipartition.configuration import Configuration
+from bipartition.devices import average_gradients, mean_over_processes
 from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
@@ -27,6 +28,7 @@ class Learner(Protocol):
 
     network: nn.Module
     optimisers: Mapping[str, torch.optim.Optimizer]
+    accelerator: Accelerator
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """Learn from a mini-batch; returns named scalars for the history, still on the device."""
@@ -244,7 +246,7 @@ def _relaxed(areas: Tensor, *, root: bool) -> Tensor:
     Both pull with the slope s at a picture of mean area.  s is a weight and no variable: without `root` each picture is pulled
     alike, however large its own object is; the root's slope falls with the picture's own area.
     """
-    share = areas.mean().detach()
+    share = mean_over_processes(areas.mean().detach())
     # The root is infinitely steep at 0, where there is nothing left to pull at.
     return 2 * share * (share * areas.clamp_min(1e-4)).sqrt() if root else share * areas
 
@@ -293,4 +295,5 @@ def descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accel
         optimiser.zero_grad(set_to_none=True)
     accelerator.backward(loss)
     for optimiser in optimisers.values():
+        average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
         optimiser.step()

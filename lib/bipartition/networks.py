@@ -335,7 +335,7 @@ class BiPartitionNetwork(nn.Module):
     @contextmanager
     def _running_statistics_kept(self) -> Iterator[None]:
         """Batch norm uses the statistics of the batch at hand without moving its running ones."""
-        norms = [module for module in self.classifier.modules() if isinstance(module, nn.BatchNorm2d)]
+        norms = [module for module in self.classifier.modules() if isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.momentum = 0.0

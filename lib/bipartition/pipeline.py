@@ -19,6 +19,10 @@ from bipartition.tasks import ON_REQUEST, STEPS, Request, forget, is_up_to_date,
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
 
+PROCESSES, FIRST = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
+"""How many processes ``accelerate launch`` started, and whether this is the one that writes."""
+
+
 class PipelineError(RuntimeError):
     """A step that did not leave what it should have, or a place that cannot be written to."""
 
@@ -60,20 +64,29 @@ def reproduce(request: Request) -> int:
     PipelineError, NotebookError, ValueError, OSError
         At the first task that fails; what was finished before stays finished.
     """
+    if PROCESSES > 1 and request.notebooks:
+        raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
+                            "and draw with one process afterwards")
     done = 0
-    with _alone(request.folder):
+    with _alone(request.folder) if FIRST else contextlib.nullcontext():
+        _together()
         tasks = plan(request)
         for number, task in enumerate(tasks, start=1):
-            if is_up_to_date(task, request.folder):
+            current = is_up_to_date(task, request.folder)
+            _together()
+            if current:
                 continue
             _say(f"[{number}/{len(tasks)}] {task.name} ...")
             began = time.monotonic()
-            forget(task, request.folder)
+            if FIRST:
+                forget(task, request.folder)
             task.action()
             missing = [str(path) for path in task.outputs if not path.is_file()]
             if missing:
                 raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
-            remember(task, request.folder)
+            if FIRST:
+                remember(task, request.folder)
+            _together()
             _say(f"[{number}/{len(tasks)}] {task.name}: done in {time.monotonic() - began:.0f} s")
             done += 1
     return done
@@ -150,8 +163,16 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _together() -> None:
+    """Wait for the other processes, where ``accelerate launch`` started several."""
+    if PROCESSES > 1:
+        from bipartition.devices import accelerator_for_this_machine
+        accelerator_for_this_machine().wait_for_everyone()
+
+
 def _say(line: str) -> None:
-    print(line, flush=True)
+    if FIRST:
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from safetensors.torch import load_file, save
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
-from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
+from bipartition.devices import accelerator_for_this_machine, average_statistics, device_name, mean_over_processes, unused_card
 from bipartition.evaluation import COLLAPSED, evaluate
 from bipartition.learners import JudgeLearner, Learner, build_learner, random_crops
 from bipartition.networks import Classifier
@@ -70,12 +70,14 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     FloatingPointError
         If a loss is not finite, with the parts that are not.
     """
-    _check(configuration, prepared)
+    accelerator = accelerator_for_this_machine()
+    _check(configuration, prepared, accelerator.num_processes)
+    report = report if accelerator.is_main_process else _silent
     made_by = runs.made_by(configuration, prepared.checksum)
+    accelerator.wait_for_everyone()
     if runs.is_finished(folder, made_by):
         report(f"{folder}: finished already")
         return
-    accelerator = accelerator_for_this_machine()
     needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
     start = None
     if needs_warm_up:
@@ -92,15 +94,17 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
                   for name, optimiser in learner.optimisers.items()}
     state = _resume(folder, made_by, learner, schedulers, accelerator)
     history, minutes = state["history"], state["minutes"]
+    accelerator.wait_for_everyone()  # all have read what the first now writes
 
-    # Before the new configuration is written: it must never stand beside numbers that another one made.
-    (folder / "metrics.json").unlink(missing_ok=True)
-    runs.write_json(folder / "config.json", {
-        "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
-        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
-        "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
-        "minutes": None,
-    })
+    if accelerator.is_main_process:
+        # Before the new configuration is written: it must never stand beside numbers that another one made.
+        (folder / "metrics.json").unlink(missing_ok=True)
+        runs.write_json(folder / "config.json", {
+            "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
+            "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
+            "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
+            "minutes": None,
+        })
     if unused := unused_card():
         report(unused)
     for epoch in range(len(history), configuration.epochs):
@@ -113,6 +117,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
             raise FloatingPointError(f"{error}; {kept}") from None
         except torch.OutOfMemoryError as error:
             raise RuntimeError(_too_large(configuration, accelerator)) from error
+        if not accelerator.is_main_process:
+            continue
         history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
         minutes += (time.perf_counter() - began) / 60
         runs.write_text(folder / "history.csv", _as_csv(history))
@@ -120,7 +126,9 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         rate = steps * configuration.batch_size / (time.perf_counter() - began)
         report(_line(configuration, history[-1], rate))
 
-    _finish(folder, learner, val, prepared, accelerator, minutes)
+    if accelerator.is_main_process:
+        _finish(folder, learner, val, prepared, accelerator, minutes)
+    accelerator.wait_for_everyone()
 
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
@@ -229,13 +237,14 @@ def _train_epoch(learner: Learner, material: _Material, configuration: Configura
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
     device = material.labels.device
+    mine = slice(learner.accelerator.process_index, None, learner.accelerator.num_processes)
     order = torch.randperm(len(material.ids), generator=rng).to(device)
     mirrored = (torch.rand(len(material.ids), generator=rng) < 0.5).to(device)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     unchecked: dict[int, dict[str, Tensor]] = {}
     for step in range(steps):
-        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size]
+        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][mine]
         batch = material.pictures[chosen]
         batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
         image = unit_range(batch)
@@ -251,7 +260,8 @@ def _train_epoch(learner: Learner, material: _Material, configuration: Configura
         if len(unchecked) == CHECKED_EVERY or step == steps - 1:
             _refuse_broken(unchecked, order, material.ids, configuration, epoch)
             unchecked = {}
-    return {name: float(total) / counts[name] for name, total in totals.items()}
+    average_statistics(learner.network)
+    return {name: float(mean_over_processes(total)) / counts[name] for name, total in totals.items()}
 
 
 def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,
@@ -334,6 +344,8 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
         if start is not None:
             classifier.load_state_dict(load_file(start))
         learner = build_learner(configuration, classifier, accelerator)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        learner.network = nn.SyncBatchNorm.convert_sync_batchnorm(learner.network)
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
     return learner
 
@@ -380,10 +392,19 @@ def _too_large(configuration: Configuration, accelerator: Accelerator) -> str:
             "the card")
 
 
-def _check(configuration: Configuration, prepared: Prepared) -> None:
+def _silent(line: str) -> None:
+    """What all processes but the first report."""
+
+
+def _check(configuration: Configuration, prepared: Prepared, processes: int) -> None:
     if configuration.size != prepared.size:
         raise ValueError(f"the run asks for pictures of size {configuration.size}, but {prepared.folder} holds size "
                          f"{prepared.size}; prepare {configuration.dataset} at {configuration.size}")
+    turns = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
+    for name in ("batch_size", "warmup_batch_size") if turns else ("batch_size",):
+        if (size := getattr(configuration, name)) % processes:
+            raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
+                             "divides it, or change it in the profile")
     for split in ("train", "val"):
         if not len(prepared.split(split).labels):
             raise ValueError(f"the {split} part of {prepared.name} is empty ({prepared.folder}); nothing can be trained")

@@ -1,0 +1,145 @@
+"""Several processes train one model: the same gradients as one, one run directory, another number of them goes on."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bipartition import runs
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import prepare
+from bipartition.training import train_row
+
+HEAD = '''
+import dataclasses, json, sys
+from pathlib import Path
+
+import torch
+
+from bipartition import runs, training
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import prepare
+from bipartition.devices import accelerator_for_this_machine
+from bipartition.learners import build_learner
+from bipartition.networks import Classifier
+
+folder, configuration = Path(sys.argv[1]), Configuration(**json.loads(sys.argv[2]))
+accelerator = accelerator_for_this_machine()
+'''
+
+# One step on 8 pictures: every gradient, and the losses.
+GRADIENTS = HEAD + '''
+torch.manual_seed(0)
+learner = build_learner(configuration, Classifier(6), accelerator)
+for parameter in learner.network.parameters():  # away from the flat start, where some gradients are nothing
+    parameter.data += 0.01 * torch.randn_like(parameter)
+material = training._Material(pictures=torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8),
+                              labels=torch.arange(8) % 6, ids=list(map(str, range(8))))
+losses = training._train_epoch(learner, material, configuration, 0, 1, {})
+gradients = {name: parameter.grad for name, parameter in learner.network.named_parameters() if parameter.grad is not None}
+if accelerator.is_main_process:
+    torch.save({"gradients": gradients, "losses": losses, "processes": accelerator.num_processes}, folder)
+accelerator.end_training()
+'''
+
+# The first process stops after its first epoch.
+STOPPED = HEAD + '''
+def stop(line):
+    print(line, flush=True)
+    if "chan_vese" in line:
+        raise KeyboardInterrupt
+
+prepared = prepare("cartoons", 32, {"train": 24, "val": 12})
+training.train_row(configuration, prepared, folder / "chan_vese" / "seed0", profile="test", report=stop)
+'''
+
+
+def configured(**settings):
+    return Configuration(**{"row": "chan_vese", "dataset": "cartoons", "seed": 0, "size": 32, "batch_size": 8, "epochs": 2,
+                            "warmup_epochs": 1, "warmup_batch_size": 8, "weights": "none", "batch_norm": "frozen",
+                            "area_weight": "root", "optimiser": "adam", "classifier_rate": 1e-4,
+                            "decoder_rate": 1e-3} | settings)
+
+
+def launched(processes, code, *arguments, module=()):
+    """What ended of `processes` processes that ran a script or a module, each on one thread in float32."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2", "ACCELERATE_TORCH_DEVICE": "cpu"}
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return subprocess.run([*start, *(("-m", *module) if module else (code,)), *map(str, arguments)], env=environment,
+                          capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(code):
+        path = tmp_path / "script.py"
+        path.write_text(code, encoding="utf-8")
+        return path
+    return write
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", ["chan_vese", "mumford_shah"])
+def test_two_processes_have_the_gradients_of_one_on_all_pictures(row, script, tmp_path):
+    settings = json.dumps(configured(row=row).to_dict())
+    # bfloat16 would hide what the test is about
+    code = script(GRADIENTS.replace("accelerator = accelerator_for", "from accelerate import Accelerator\n"
+                                    "Accelerator(mixed_precision='no', cpu=True)\naccelerator = accelerator_for"))
+    found = {}
+    for processes in (1, 2):
+        ended = launched(processes, code, tmp_path / str(processes), settings)
+        assert ended.returncode == 0, ended.stderr
+        found[processes] = torch.load(tmp_path / str(processes), weights_only=True)
+    assert [found[1]["processes"], found[2]["processes"]] == [1, 2]
+    assert found[2]["losses"] == pytest.approx(found[1]["losses"], rel=1e-5)
+    assert found[1]["gradients"].keys() == found[2]["gradients"].keys()
+    for name, expected in found[1]["gradients"].items():
+        scale = float(expected.abs().max()) or 1.0
+        torch.testing.assert_close(found[2]["gradients"][name] / scale, expected / scale, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.slow
+def test_one_process_goes_on_where_two_were_stopped(script, tmp_path, places):
+    configuration = configured()
+    ended = launched(2, script(STOPPED), tmp_path / "runs", json.dumps(configuration.to_dict()))
+    assert ended.returncode != 0
+    lines = [line for line in ended.stdout.splitlines() if "epoch" in line]
+    spoken = [re.search(r"(\w+)/seed0  epoch (\d)", line).groups() for line in lines]
+    assert spoken == [("classifier", "1"), ("chan_vese", "1")], ended.stderr
+    folder = tmp_path / "runs" / "chan_vese" / "seed0"
+    assert runs.read_json(folder / "config.json")["device"].startswith("2 x cpu")
+    again = []
+    train_row(configuration, prepare("cartoons", 32, {"train": 24, "val": 12}), folder, profile="test", report=again.append)
+    assert [re.search(r"epoch (\d)/2", line)[1] for line in again if "chan_vese" in line and "epoch" in line] == ["2"]
+    assert len((folder / "history.csv").read_text().splitlines()) == 3 and (folder / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_pipeline_is_run_by_two_processes_and_speaks_once(tiny_profile, places):
+    command = ("bipartition.pipeline", "--profile", tiny_profile, "--rows", "chan_vese")
+    ended = launched(2, None, module=(*command, "--no-notebooks"))
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stdout.splitlines()
+    assert len(lines) == len(set(lines)) and len([line for line in lines if "epoch 1/1" in line]) == 2, lines
+    ended = launched(2, None, module=(*command, "--no-notebooks"))
+    assert ended.returncode == 0 and "nothing to do" in ended.stdout, ended.stderr
+    refused = launched(2, None, module=command)
+    assert refused.returncode != 0 and "2 processes cannot share a notebook; add --no-notebooks" in refused.stderr
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    from bipartition.training import _check
+    with pytest.raises(ValueError, match="batch_size = 8 cannot be shared by 3 processes"):
+        _check(configured(), Prepared(), 3)
+    with pytest.raises(ValueError, match="warmup_batch_size = 4 cannot be shared by 8 processes"):
+        _check(configured(judge="turns", judge_turns=1, warmup_batch_size=4), Prepared(), 8)
+
+
+class Prepared:
+    """As far as the check looks before it comes to the batches."""
+
+    size = 32
