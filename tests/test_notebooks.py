@@ -1,6 +1,7 @@
 """The notebooks: clean as they are committed, and each runs to its end on a tiny profile."""
 
 import ast
+import io
 import os
 import subprocess
 import sys
@@ -123,6 +124,21 @@ def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_pa
             {"folder": str(tmp_path / "mine"), "profile": load_profile(str(profile)).name, "dataset": "cartoons"})
     said = capsys.readouterr().out
     assert "your photographs: a, b" in said and "cut by the energy" not in said
+
+
+@pytest.mark.slow
+def test_photographs_that_are_uploaded_are_cut(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
+    notebook = nbformat.read(root / "notebooks" / "15_your_own_photographs.ipynb", as_version=4)
+    place = next(place for place, cell in enumerate(notebook.cells) if "FileUpload(" in cell.source)
+    photograph = io.BytesIO()
+    Image.effect_mandelbrot((60, 40), (-2, -1, 1, 1), 30).save(photograph, format="JPEG")
+    chosen = {"name": "beach.jpg", "type": "image/jpeg", "size": 1, "content": photograph.getvalue()}
+    code = f"import datetime\nupload.value = [{chosen} | {{'last_modified': datetime.datetime.now()}}]"
+    notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
+    nbformat.write(notebook, tmp_path / "uploaded.ipynb")
+    execute(tmp_path / "uploaded.ipynb", tmp_path / "copy.ipynb", {})
+    assert "your photographs: beach\n1 of them" in capsys.readouterr().out
 
 
 @pytest.mark.slow

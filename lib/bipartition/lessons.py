@@ -1,6 +1,5 @@
 """What the learning notebooks share: photographs at hand, descents on a mask without a network, film strips and diagrams."""
 
-import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -42,9 +41,7 @@ def photograph(name: str, size: int) -> Tensor:
     size : int
         Height and width in pixels.
     """
-    with warnings.catch_warnings():  # of a progress bar that is not needed: these photographs lie on this disk
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        picture = np.atleast_3d(getattr(data, name)())[..., :3]
+    picture = np.atleast_3d(getattr(data, name)())[..., :3]
     side = min(picture.shape[:2])
     top, left = ((length - side) // 2 for length in picture.shape[:2])
     square = resize(picture[top:top + side, left:left + side], (size, size), anti_aliasing=True)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -60,7 +61,7 @@ def limited(items: Iterable[Item], *, train: int | None, val: int | None) -> lis
     return chosen
 
 
-def read_photograph(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode a photograph of any kind and squash it to a square.
 
     The camera's orientation (EXIF) is applied; palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on
@@ -68,7 +69,7 @@ def read_photograph(path: Path, size: int) -> tuple[np.ndarray, tuple[int, int]]
 
     Parameters
     ----------
-    path : Path
+    path : Path or binary file
         Any format that Pillow reads.
     size : int
         Height and width of the result.
