@@ -102,6 +102,14 @@ def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))
 
 
+def test_a_run_that_collapsed_is_told_beside_its_number(profile, filled, places):
+    assert "collapsed" not in filled.split("Table 1")[1].split("</table>")[0]
+    metrics = runs.run_folder("tiny", "cartoons", "chan_vese", 0) / "metrics.json"
+    runs.write_json(metrics, runs.read_json(metrics) | {"collapsed": 0.97})
+    write_report(profile)
+    assert "1, all collapsed" in (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+
+
 def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
     below = filled.split("Other measures of the same masks")[1].split("<h2>")[0]
     assert "CAM of the warmed-up classifier" in below and "decoder&#x27;s grid (peeks at the truth)" in below

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import claims, runs
+from bipartition.evaluation import COLLAPSED
 from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
 from bipartition.rows import CLASSES, ROWS
@@ -124,7 +125,7 @@ def _table1(folder: Path) -> str:
     cells: dict[str, dict[str, str]] = {}
     for line in lines:
         cells.setdefault(line["row"], {})[line["class"]] = _cell(line)
-    seeds = {line["row"]: seeds_shown(line["row"], int(line["seeds"])) for line in lines}
+    seeds = {line["row"]: seeds_shown(line["row"], int(line["seeds"]), collapsed=_collapsed(folder, line)) for line in lines}
     body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
     note = (
         '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
@@ -134,6 +135,12 @@ def _table1(folder: Path) -> str:
     return (
         _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
     )
+
+
+def _collapsed(folder: Path, line: dict[str, str]) -> int:
+    """How many runs behind a line of a table have masks that are all or nothing."""
+    paths = (folder / "runs" / line["dataset"] / line["row"]).glob("seed*/metrics.json")
+    return sum(runs.read_json(path).get("collapsed", 0) >= COLLAPSED for path in paths)
 
 
 def _measures(folder: Path) -> str:
