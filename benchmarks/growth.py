@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-USUAL = {"photographs": 512, "size": 64, "classes": 6}
+USUAL = {"photographs": 256, "size": 64, "classes": 6}
 GROWTH = {"photographs": (500, 1000, 2000, 3000), "size": (64, 96, 128, 224), "classes": (2, 6, 20)}
 VALIDATION = 64
 
