@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
-from bipartition import runs
+from bipartition import runs, training
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
@@ -27,7 +28,7 @@ from bipartition.devices import accelerator_for_this_machine
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
 from bipartition.learners import PartitionLearner, descend, objective_parts
 from bipartition.measures import through_the_grid
-from bipartition.networks import Partition
+from bipartition.networks import Classifier, Partition
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
 from bipartition.training import fresh_learner, generator, predict, unit_range
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--row", default="chan_vese", choices=ROWS_WITH_ONE_DECODER)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=3, help="of the network that is shown the truth")
+    parser.add_argument("--epochs", type=int, default=3, help="of the network that is shown the truth; 0 leaves it out")
     parser.add_argument("--pictures", type=int, default=256, help="at most so many for the first diagnosis")
     options = parser.parse_args()
     profile = load_profile(options.profile)
@@ -56,17 +57,34 @@ def main() -> None:
     prepared = prepare(dataset, configuration.size, profile.options(dataset))
     start = folder.parent.parent / WARM_UP / folder.name / "model.safetensors"
     print(f"{options.row} on {dataset}, seed {options.seed}, {configuration.size} px, profile {profile.name}\n")
-    print(objective_table(configuration, prepared, start, np.load(folder / "masks.npy"), options.pictures))
-    print()
-    print(ceiling_table(configuration, prepared, start, options.epochs))
+    learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
+    print("Judged by the classifier as the warm-up left it:\n")
+    print(objective_table(learner, learner.network.classifier, prepared, np.load(folder / "masks.npy"), options.pictures))
+    if configuration.judge == "turns":
+        print("\nJudged by it after its turns at the masks of the finished run:\n")
+        judge = judge_of_the_end(learner, prepared, folder)
+        print(objective_table(learner, judge, prepared, np.load(folder / "masks.npy"), options.pictures))
+    if options.epochs:
+        print()
+        print(ceiling_table(configuration, prepared, start, options.epochs))
+
+
+def judge_of_the_end(learner: PartitionLearner, prepared: Prepared, folder: Path) -> Classifier:
+    """The judge is not kept with a run: all its turns once more, at the masks that came out."""
+    learner.network.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    train, device = prepared.split("train"), learner.accelerator.device
+    material = training._Material(pictures=torch.from_numpy(np.array(train.images)).to(device),
+                                  labels=torch.from_numpy(train.labels).to(device), ids=train.ids)
+    for epoch in range(1, learner.configuration.judge_turns + 1):
+        training._judges_turn(learner, material, learner.configuration, epoch)
+    return learner.network.snapshot
 
 
 @torch.no_grad()
-def objective_table(configuration: Configuration, prepared: Prepared, start: Path, masks: np.ndarray,
-                    pictures: int) -> str:
-    """Mean of each part of the loss at several masks, as the warmed-up classifier judges them."""
-    learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
-    judge, device = learner.network.classifier.eval(), learner.accelerator.device
+def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prepared, masks: np.ndarray, pictures: int) -> str:
+    """Mean of each part of the loss at several masks, as `judge` sees them."""
+    configuration, device = learner.configuration, learner.accelerator.device
+    judge.eval()
     split = prepared.split("val")
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
     objects, void = object_truth(split.masks[chosen], split.truth_codes[chosen])
