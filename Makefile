@@ -20,6 +20,7 @@ RUN := .venv/bin/python
 PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" \
 	--datasets "$(DATASETS)"
 READY := .venv/.ready
+NAME = $(if $(filter %.yaml %.yml,$(PROFILE)),$(basename $(notdir $(PROFILE))),$(PROFILE))
 
 .DEFAULT_GOAL := help
 .PHONY: help env data train figures table report pets reproduce smoke test bench torture lab lock clean
@@ -89,9 +90,9 @@ lock: $(READY) ## choose all versions anew: writes requirements.lock
 		--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --output-file requirements.lock
 
 clean: ## remove results/PROFILE (not published ones, not the data)
-	@case "$(PROFILE)" in ''|published|*[!A-Za-z0-9_-]*) \
+	@case "$(NAME)" in ''|published|*[!A-Za-z0-9_-]*) \
 		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
-	@folder="$${BIPARTITION_RESULTS:-results}/$(PROFILE)"; rm -rf -- "$$folder" && echo "removed $$folder"
+	@folder="$${BIPARTITION_RESULTS:-results}/$(NAME)"; rm -rf -- "$$folder" && echo "removed $$folder"
 
 # Bytecode is compiled once here: without it each notebook's kernel would compile PyTorch's sources anew.
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.

@@ -116,9 +116,10 @@ def test_data_is_prepared_in_a_folder_with_a_space_and_only_once(project):
 
 
 def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
-    for name in ("results/smoke", "results/demo", "results/published", "data/raw"):
+    for name in ("results/smoke", "results/mine", "results/demo", "results/published", "data/raw"):
         (project / name).mkdir(parents=True)
     assert make(project, "clean", "PROFILE=smoke").returncode == 0
+    assert make(project, "clean", "PROFILE=somewhere/mine.yaml").returncode == 0
     for name in ("", "published", "..", "a b", "/tmp"):
         assert make(project, "clean", f"PROFILE={name}").returncode != 0
     left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/*"), *project.glob("data/*")))

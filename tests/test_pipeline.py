@@ -137,6 +137,13 @@ def test_a_figure_of_a_data_set_that_was_not_asked_for_is_left_out_and_nothing_f
     assert "figure4 left out: dogs-vs-cats was not asked for, and no run on it is finished" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("steps", ["figures", "table"])
+def test_without_runs_and_pictures_drawing_fetches_nothing_and_says_what_to_train(places, monkeypatch, steps):
+    monkeypatch.setattr("bipartition.datasets.open_dataset", lambda *_, **__: pytest.fail("a data set was opened"))
+    with pytest.raises(ValueError, match=r"no run of the profile 'laptop' on \S+ is finished.*make train PROFILE=laptop"):
+        reproduce(request_for("laptop", steps=steps))
+
+
 def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_profile, monkeypatch, capsys):
     working = notebooks.execute
 

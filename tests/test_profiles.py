@@ -125,3 +125,14 @@ def test_a_configuration_is_refused_for_a_data_set_or_row_outside_the_profile(wr
         configuration_for(profile, "voc2012", "chan_vese", 0)
     with pytest.raises(ValueError, match="'chanvese'"):
         configuration_for(profile, "cartoons", "chanvese", 0)
+
+
+def test_a_file_that_is_called_like_a_profile_of_the_project_is_refused(written):
+    path = written()
+    other = path.rename(path.with_name("demo.yaml"))
+    with pytest.raises(ValueError, match=r"demo.yaml: demo is a profile of the project.*give the file another name"):
+        load_profile(other)
+
+
+def test_a_profile_of_the_project_may_be_given_by_its_path(root):
+    assert load_profile(root / "profiles" / "demo.yaml").name == "demo"

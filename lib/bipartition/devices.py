@@ -58,7 +58,8 @@ def unused_card() -> str | None:
 
 def device_name(accelerator: Accelerator) -> str:
     """The card's name, or "cpu" with its threads; with several processes, how many of these."""
-    name = f"{accelerator.device.type} ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    name = f"{accelerator.device.type} ({threads} thread{'s' if threads > 1 else ''})"
     if accelerator.device.type == "cuda":
         name = torch.cuda.get_device_name(accelerator.device)
     return name if accelerator.num_processes == 1 else f"{accelerator.num_processes} x {name}"

@@ -130,11 +130,11 @@ def explanation(dataset: str, pictures: int) -> str:
         "Oracle: each mask as it is or turned round, whichever has the higher IoU; it peeks at the truth, and shows what "
         "choosing the right half would bring, not what a method reaches. Boundary IoU: of the inner rims, 2 % of the diagonal "
         "wide. Boundary F: harmonic mean of the shares of either contour that lie within 0.75 % of the diagonal, at least one "
-        "pixel, of the other. Average precision: of the pixels in the order of the mask before any cut. Area and grey: shares "
-        "of the picture called foreground, and left undecided (φ between 0.1 and 0.9). All or nothing: share of pictures "
-        "of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but for the "
-        "two boundary measures, where each takes the nearest labelled value, because the contour runs through them. The last "
-        "line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, and "
+        "pixel, of the other. Average precision: of the pixels in the order of the mask before any cut. Area and grey: mean "
+        "of 1 − φ before it is cut, and share of the picture left undecided (φ between 0.1 and 0.9). All or nothing: share "
+        "of pictures of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but "
+        "for the two boundary measures, where each takes the nearest labelled value, because the contour runs through them. "
+        "The last line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, and "
         "brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")
 
 

@@ -117,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
+    if "report" not in request.steps and "train" in request.steps and request.notebooks:
+        _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
     return 0
 
 

@@ -90,6 +90,9 @@ def load_profile(name: str | Path) -> Profile:
             )
     if not path.is_file():
         raise ValueError(f"there is no profile file {path}")
+    if path.stem in profile_names() and path.resolve().parent != (runs.project_root() / "profiles").resolve():
+        raise ValueError(f"{path}: {path.stem} is a profile of the project, whose results this one would replace; give the "
+                         "file another name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
         raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
     try:

@@ -245,27 +245,37 @@ def _runs(profile: Profile) -> str:
             [
                 html.escape(name),
                 *numbers,
-                str(config.get("parameters", "–")),
-                f"{config.get('minutes') or 0:.1f}",
+                f"{config['parameters']:,}" if "parameters" in config else "–",
+                _duration(config.get("minutes") or 0),
                 html.escape(str(config.get("device", "–"))),
             ]
         )
     if not body:
         return "<p>None is finished yet.</p>"
-    head = ["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "minutes", "device"]
+    head = ["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "time", "device"]
     return _html_table(head, body) + (
-        '<p class="note">Area: share of the picture called foreground. Grey share: pixels with φ between 0.1 and 0.9. '
-        "The minutes of a row do not hold those of the warm-up that the rows share.</p>"
+        '<p class="note">Area: mean of 1 − φ before it is cut. Grey share: pixels with φ between 0.1 and 0.9. '
+        "The time of a row does not hold that of the warm-up that the rows share.</p>"
     )
 
 
 def _provenance(about: dict[str, Any]) -> str:
     lines = [
-        [key, html.escape(", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))]
+        [key, html.escape(_in_words(value))]
         for key, value in about.items()
         if key not in ("runs", "about")
     ]
     return _html_table(["what", "value"], lines) if lines else "<p>Not recorded yet.</p>"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {one}" for name, one in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:.1f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
 
 
 def _number(value: float | None) -> str:

@@ -182,10 +182,22 @@ def _pets(request: Request) -> Task:
 
 
 def _can_be_drawn(request: Request, name: str) -> bool:
-    """False, and says so, if a drawing's data set was not asked for and has no finished run: nothing is fetched for it."""
+    """False, and says so, if a drawing's data set was not asked for and has no finished run: nothing is fetched for it.
+
+    Raises
+    ------
+    ValueError
+        If it was asked for, but neither to prepare it nor to train on it, and it is not there: only drawing fetches nothing.
+    """
     dataset = request.profile.sets[DRAWINGS[name]]
-    if dataset in request.datasets or _finished(request, dataset):
+    if _finished(request, dataset):
         return True
+    if dataset in request.datasets:
+        pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
+        if "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
+            return True
+        raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
+                         f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")
     print(f"{name} left out: {dataset} was not asked for, and no run on it is finished", flush=True)
     return False
 

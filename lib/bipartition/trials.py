@@ -1,8 +1,9 @@
 """One short run with some settings changed, and one line of what came of it: how settings are chosen, on the record.
 
 ``python -m bipartition.trials --profile laptop --row chan_vese alpha=10 lambda1=0.3`` trains as the profile would, but for the
-settings given, and measures on pictures that no table reports: the training photographs of ``voc2012`` that are set apart for
-choosing.  The run's folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
+settings given, and measures, on ``voc2012``, on pictures that no table reports: training photographs that are set apart for
+choosing.  Other data sets have none: there a trial sees the validation part of the profile's own table.  The run's
+folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
 """
 
 import argparse
