@@ -134,8 +134,8 @@ def explanation(dataset: str, pictures: int) -> str:
         "of 1 − φ before it is cut, and share of the picture left undecided (φ between 0.1 and 0.9). All or nothing: share "
         "of pictures of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but "
         "for the two boundary measures, where each takes the nearest labelled value, because the contour runs through them. "
-        "The last line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, and "
-        "brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")
+        "The last line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, "
+        "and brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")
 
 
 def _line(dataset: str, name: str, metrics: list[dict[str, Any]], groups: np.ndarray) -> dict[str, Any]:
