@@ -75,7 +75,7 @@ smoke: ## make reproduce PROFILE=smoke
 test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py for some
 	$(RUN) -m pytest $(TESTS)
 
-bench: $(READY) ## time of a training step against three bare passes of ResNet-18
+bench: $(READY) ## a training step against three bare passes of ResNet-18, and against a plain loop
 	$(RUN) benchmarks/step.py
 
 torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Some 20 minutes

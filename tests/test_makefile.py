@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -124,6 +125,16 @@ def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
         assert make(project, "clean", f"PROFILE={name}").returncode != 0
     left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/*"), *project.glob("data/*")))
     assert left == ["data/raw", "results/demo", "results/published"]
+
+
+@pytest.mark.slow
+def test_targets_that_are_made_at_once_wait_for_each_other(trained, root):
+    profile, environment = trained
+    ended = make(root, "-j4", "figures", "table", "report", f"PROFILE={profile}", **environment)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    folder = Path(environment["BIPARTITION_RESULTS"]) / "tiny"
+    assert (folder / "figures" / "figure6.png").is_file() and (folder / "table1.md").is_file()
+    assert (folder / "report.html").is_file() and "waiting for it to end" in ended.stdout
 
 
 def test_a_python_that_does_not_exist_is_named(project):

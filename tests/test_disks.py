@@ -1,4 +1,4 @@
-"""A disk that fills up while a row trains or is evaluated: a small file system of its own, in a namespace of its own."""
+"""Disks that are full or may only be read: file systems of their own, in a namespace of its own."""
 
 import json
 import os
@@ -97,3 +97,14 @@ def test_a_full_disk_is_named_and_costs_nothing_that_was_kept(tmp_path, when, fi
     resumed = [line for line in lines if line.startswith("AGAIN")]
     assert len(resumed) == len(again) and all(part in line for part, line in zip(again, resumed, strict=True)), resumed
     assert lines[-1] == "SAME"
+
+
+@pytest.mark.slow
+def test_prepared_pictures_may_lie_where_nothing_can_be_written(trained, tmp_path):
+    profile, environment = trained
+    data = environment["BIPARTITION_DATA"]
+    script = (f"mount --bind '{data}' '{data}' && mount -o remount,ro,bind '{data}' && ! touch '{data}/x' 2> /dev/null && "
+              f"exec '{sys.executable}' -m bipartition.pipeline --profile '{profile}' --rows chan_vese --no-notebooks")
+    ended = subprocess.run([*SPACE_OF_ITS_OWN, "sh", "-c", script], capture_output=True, text=True, check=False,
+                           env=os.environ | environment | {"BIPARTITION_RESULTS": str(tmp_path / "results")})
+    assert ended.returncode == 0 and "done: see" in ended.stdout, ended.stdout + ended.stderr
