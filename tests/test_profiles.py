@@ -2,7 +2,7 @@
 
 import pytest
 
-from bipartition.profiles import DATASETS, configuration_for, load_profile, profile_names
+from bipartition.profiles import configuration_for, load_profile, profile_names
 from bipartition.rows import ROWS
 
 GOOD = {
@@ -45,12 +45,6 @@ def test_smoke_and_demo_need_no_download():
         profile = load_profile(name)
         assert profile.datasets == ("cartoons",)
         assert configuration_for(profile, "cartoons", "chan_vese", 0).weights == "none"
-
-
-def test_the_known_data_sets_are_those_that_can_be_opened():
-    from bipartition.datasets import NAMES
-
-    assert set(DATASETS) == set(NAMES)
 
 
 def test_a_row_is_stronger_than_a_data_set_and_that_than_the_training(written):

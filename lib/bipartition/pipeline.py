@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bipartition.profiles import DATASETS, load_profile
+from bipartition.datasets import NAMES
+from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
 from bipartition.tasks import ON_REQUEST, STEPS, Request, forget, is_up_to_date, plan, remember
 
@@ -44,7 +45,7 @@ def request_for(
         raise ValueError("figures, table, report and pets need notebooks; with --no-notebooks choose from --steps data,train")
     known, where = loaded.datasets, f" in the profile {loaded.name!r}"
     if chosen == ("data",):
-        known, where = DATASETS, ""
+        known, where = NAMES, ""
     return Request(
         profile=loaded,
         path=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,

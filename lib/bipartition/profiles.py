@@ -11,12 +11,10 @@ import yaml
 
 from bipartition import runs
 from bipartition.configuration import Configuration
+from bipartition.datasets import NAMES
 from bipartition.rows import ROWS
 
-__all__ = ["DATASETS", "SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
-
-DATASETS = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
-"""The data sets that `bipartition.datasets.open_dataset` knows by name."""
+__all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
 
 SETS = ("table1", "gallery")
 """What a profile needs a data set for: Table 1 and Figure 6; Figures 4 and 5."""
@@ -143,7 +141,7 @@ def _checked(name: str, content: Any) -> Profile:
     _only_known("key of sets", content["sets"], SETS)
     if set(content["sets"]) != set(SETS):
         raise ValueError(f"sets needs both {' and '.join(SETS)}")
-    _only_known("data set", [*content["sets"].values(), *content["data"], *content["per_dataset"]], DATASETS)
+    _only_known("data set", [*content["sets"].values(), *content["data"], *content["per_dataset"]], NAMES)
     _only_known("row", content["rows"], ROWS)
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
