@@ -332,7 +332,9 @@ def test_ctrl_c_leaves_no_kernel_and_a_state_to_go_on_from(places, tmp_path):
     profile.write_text(yaml.safe_dump(content), encoding="utf-8")
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--rows", "chan_vese", "--steps",
                "data,train"]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # whoever runs the tests in the background has made all below deaf to the signal
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     for line in started.stdout:
         if "chan_vese/seed0  epoch 1/40" in line:
             break
