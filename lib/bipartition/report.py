@@ -125,7 +125,8 @@ def _table1(folder: Path) -> str:
     cells: dict[str, dict[str, str]] = {}
     for line in lines:
         cells.setdefault(line["row"], {})[line["class"]] = _cell(line)
-    seeds = {line["row"]: seeds_shown(line["row"], int(line["seeds"]), collapsed=_collapsed(folder, line)) for line in lines}
+    last = {line["row"]: line for line in lines}  # a row has as many seeds in each class
+    seeds = {row: seeds_shown(row, int(line["seeds"]), collapsed=_collapsed(folder, line)) for row, line in last.items()}
     body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
     note = (
         '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
