@@ -20,18 +20,20 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from bipartition import runs, training
+from bipartition import runs
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.devices import accelerator_for_this_machine
+from bipartition.epochs import Material, generator, judges_turn, unit_range
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
 from bipartition.learners import PartitionLearner, descend, objective_parts
 from bipartition.measures import through_the_grid
 from bipartition.networks import Classifier, Partition
+from bipartition.prediction import predict
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
-from bipartition.training import fresh_learner, generator, predict, unit_range
+from bipartition.training import fresh_learner
 
 ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
 STEP = 4
@@ -72,11 +74,9 @@ def main() -> None:
 def judge_of_the_end(learner: PartitionLearner, prepared: Prepared, folder: Path) -> Classifier:
     """The judge is not kept with a run: all its turns once more, at the masks that came out."""
     learner.network.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-    train, device = prepared.split("train"), learner.accelerator.device
-    material = training._Material(pictures=torch.from_numpy(np.array(train.images)).to(device),
-                                  labels=torch.from_numpy(train.labels).to(device), ids=train.ids)
+    material = Material.of(prepared.split("train"), learner.accelerator.device)
     for epoch in range(1, learner.configuration.judge_turns + 1):
-        training._judges_turn(learner, material, learner.configuration, epoch)
+        judges_turn(learner, material, learner.configuration, epoch)
     return learner.network.snapshot
 
 

@@ -5,7 +5,7 @@
 - *limit*: three forward and backward passes of torchvision's ResNet-18 on a resident mini-batch, same precision, same memory
   layout.  No implementation of Figure 1 can beat that with this library on this machine, and that the gradient of the two cut
   pictures has to come through to their pixels is not even in it.
-- *a row*: its epoch as `bipartition.training` does it, resident pictures, mirroring and scaling included, in the literal
+- *a row*: its epoch as `bipartition.epochs` does it, resident pictures, mirroring and scaling included, in the literal
   reading: all three passes train the whole classifier, so that the work is comparable.
 - *without energy*: the same for the row (b) of Figure 4, its two regularisers switched off too.
 - *plain*: ``plain.py``, with Pillow and a DataLoader, always float32.
@@ -31,15 +31,15 @@ from PIL import Image
 from torchvision.models import resnet18
 
 import plain
-from bipartition import learners, networks, training
+from bipartition import learners, networks
 from bipartition.configuration import Configuration
 from bipartition.datasets.cartoons import CLASSES
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine, device_name
+from bipartition.epochs import Material, train_epoch, unit_range
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS
-from bipartition.training import unit_range
 
 WITHOUT = "without energy"
 PLAIN = {"chan_vese": False, "mumford_shah": True}
@@ -90,14 +90,13 @@ def main() -> None:
         print(f"| {part} | " + " | ".join(f"{shares[row][part]:.2f}" for row in rows) + " |")
 
 
-def _material(options: argparse.Namespace, accelerator: Accelerator) -> training._Material:
-    """Enough pictures for one measurement, as `bipartition.training` keeps them."""
-    train = prepare("cartoons", options.size, {"train": STEPS * options.batch, "val": 1}).split("train")
-    return training._Material(pictures=torch.from_numpy(train.images.copy()).to(accelerator.device),
-                              labels=torch.from_numpy(train.labels).to(accelerator.device), ids=train.ids)
+def _material(options: argparse.Namespace, accelerator: Accelerator) -> Material:
+    """Enough pictures for one measurement, as `bipartition.epochs` keeps them."""
+    prepared = prepare("cartoons", options.size, {"train": STEPS * options.batch, "val": 1})
+    return Material.of(prepared.split("train"), accelerator.device)
 
 
-def _photographs(folder: Path, material: training._Material) -> Path:
+def _photographs(folder: Path, material: Material) -> Path:
     """The same as JPEG files of a usual size."""
     folder.mkdir()
     for number, (picture, label) in enumerate(zip(material.pictures.cpu(), material.labels.tolist(), strict=True)):
@@ -106,7 +105,7 @@ def _photographs(folder: Path, material: training._Material) -> Path:
     return folder
 
 
-def _three_bare_passes(material: training._Material, options: argparse.Namespace,
+def _three_bare_passes(material: Material, options: argparse.Namespace,
                        accelerator: Accelerator) -> Callable[[], None]:
     network = resnet18(num_classes=len(CLASSES)).to(accelerator.device, memory_format=torch.channels_last).train()
     image, labels = unit_range(material.pictures[:options.batch]), material.labels[:options.batch]
@@ -132,8 +131,8 @@ def _row(row: str, options: argparse.Namespace, accelerator: Accelerator, **sett
     return learner
 
 
-def _epoch(learner: Learner, material: training._Material) -> Callable[[], object]:
-    return lambda: training._train_epoch(learner, material, learner.configuration, 0, STEPS, {})
+def _epoch(learner: Learner, material: Material) -> Callable[[], object]:
+    return lambda: train_epoch(learner, material, learner.configuration, 0, STEPS, {})
 
 
 def _plain(row: str, folder: Path, options: argparse.Namespace, accelerator: Accelerator) -> Callable[[], None]:

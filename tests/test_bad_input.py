@@ -331,7 +331,7 @@ def _(folder):
     configuration = Configuration(row="chan_vese", dataset="cartoons", seed=0, size=32, weights="none", warmup_epochs=1,
                                   warmup_batch_size=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bipartition.training._train_epoch", full)
+        patch.setattr("bipartition.training.train_epoch", full)
         train_row(configuration, prepare("cartoons", 32, {"train": 8, "val": 4}), folder / "chan_vese" / "seed0", profile="bad")
 
 

@@ -25,6 +25,7 @@ from bipartition import runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine
+from bipartition.epochs import Material, train_epoch
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 
@@ -41,9 +42,9 @@ for row in ("chan_vese", "mumford_shah"):
     learner = build_learner(configuration, Classifier(6), accelerator)
     for parameter in learner.network.parameters():  # away from the flat start, where some gradients are nothing
         parameter.data += 0.01 * torch.randn_like(parameter)
-    material = training._Material(pictures=torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8),
-                                  labels=torch.arange(8) % 6, ids=list(map(str, range(8))))
-    losses = training._train_epoch(learner, material, configuration, 0, 1, {})
+    material = Material(pictures=torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8),
+                        labels=torch.arange(8) % 6, ids=list(map(str, range(8))))
+    losses = train_epoch(learner, material, configuration, 0, 1, {})
     named = learner.network.named_parameters()
     found[row] = {"losses": losses, "gradients": {name: one.grad for name, one in named if one.grad is not None}}
 if accelerator.is_main_process:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bipartition import learners, runs, training
+from bipartition import epochs, learners, prediction, runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.evaluation import evaluate
@@ -43,37 +43,37 @@ class TestUnitRange:
     def test_one_minimum_and_maximum_for_all_channels_of_a_picture(self):
         picture = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
         picture[0, 0, 0, 0], picture[0, 1], picture[0, 2] = 50, 100, 150
-        scaled = training.unit_range(picture)
+        scaled = epochs.unit_range(picture)
         assert scaled[0, 0, 0, 0].item() == pytest.approx(50 / 150)
         assert scaled[0, 1].unique().tolist() == pytest.approx([100 / 150])
         assert (scaled.min(), scaled.max()) == (0, 1)
 
     def test_pictures_are_scaled_apart(self):
         pictures = torch.stack([torch.arange(12).view(3, 2, 2), 100 + 10 * torch.arange(12).view(3, 2, 2)]).to(torch.uint8)
-        scaled = training.unit_range(pictures)
+        scaled = epochs.unit_range(pictures)
         torch.testing.assert_close(scaled[0], scaled[1])
 
     def test_a_picture_of_one_value_becomes_black_not_nan(self):
-        assert training.unit_range(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
+        assert epochs.unit_range(torch.full((1, 3, 4, 4), 200, dtype=torch.uint8)).abs().max() == 0
 
 
 class TestSchedule:
     def test_it_rises_over_a_tenth_and_falls_to_nothing(self):
-        rates = [training._schedule(100)(step) for step in range(101)]
+        rates = [epochs.schedule(100)(step) for step in range(101)]
         assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] > 0.97 and rates[100] == 0
         assert rates[:10] == sorted(rates[:10]) and rates[9:] == sorted(rates[9:], reverse=True)
 
     def test_a_run_of_one_step_learns_at_the_full_rate(self):
-        assert training._schedule(1)(0) == 1
+        assert epochs.schedule(1)(0) == 1
 
 
 class TestGenerator:
     def test_the_same_seed_purpose_and_epoch_draw_the_same(self):
-        draws = [torch.rand(3, generator=training.generator(1, "batches", 2)) for _ in range(2)]
+        draws = [torch.rand(3, generator=epochs.generator(1, "batches", 2)) for _ in range(2)]
         assert torch.equal(*draws)
 
     def test_another_seed_purpose_or_epoch_draws_something_else(self):
-        drawn = {tuple(torch.rand(3, generator=training.generator(*key)).tolist())
+        drawn = {tuple(torch.rand(3, generator=epochs.generator(*key)).tolist())
                  for key in ((0, "a", 0), (1, "a", 0), (0, "b", 0), (0, "a", 1))}
         assert len(drawn) == 4
 
@@ -96,19 +96,19 @@ class TestActivationMask:
 
     def test_a_fifth_of_the_maximum_is_one_half_and_the_maximum_is_one(self):
         feature = torch.tensor([0.1, 0.2, 0.4, 1.0]).view(1, 1, 2, 2)
-        mask, _ = training.activation_mask(OneMap(7 * feature), torch.zeros(1, 3, 2, 2))
+        mask, _ = prediction.activation_mask(OneMap(7 * feature), torch.zeros(1, 3, 2, 2))
         torch.testing.assert_close(mask[0, 0], torch.tensor([[0.25, 0.5], [0.625, 1]]))
 
     def test_it_is_brought_to_the_pictures_size_bilinearly(self):
         feature = torch.tensor([0.0, 0.4, 0.0, 0.4]).view(1, 1, 2, 2)
-        mask, logits = training.activation_mask(OneMap(feature), self.pictures)
+        mask, logits = prediction.activation_mask(OneMap(feature), self.pictures)
         evidence = torch.tensor([0, 0, 1, 3, 5, 7, 8, 8]) / 8
         steps = torch.where(evidence < 0.2, evidence / 0.4, 0.5 + (evidence - 0.2) / 1.6)
         torch.testing.assert_close(mask, steps.expand(1, 1, 8, 8))
         assert logits.shape == (1, 2)
 
     def test_without_evidence_for_the_predicted_class_there_is_no_foreground(self):
-        assert training.activation_mask(OneMap(-torch.ones(1, 1, 2, 2)), self.pictures)[0].abs().max() == 0
+        assert prediction.activation_mask(OneMap(-torch.ones(1, 1, 2, 2)), self.pictures)[0].abs().max() == 0
 
 
 class TestTrainRow:
@@ -187,7 +187,7 @@ class TestTrainRow:
         def killed(*arguments):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(training, "_train_epoch", killed)
+        monkeypatch.setattr(training, "train_epoch", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tiny(lambda1=2.0), cartoons, tmp_path)
         assert not runs.is_finished(folder, runs.made_by(tiny(lambda1=2.0), cartoons.checksum))
@@ -305,7 +305,7 @@ class TestTrainRow:
 
     def test_row_and_warm_up_crop_as_each_is_told_to(self, cartoons, tmp_path, monkeypatch):
         seen = []
-        monkeypatch.setattr("bipartition.training.random_crops", lambda image, smallest, rng: seen.append(smallest) or image)
+        monkeypatch.setattr("bipartition.epochs.random_crops", lambda image, smallest, rng: seen.append(smallest) or image)
         train(tiny(row="chan_vese", warmup_crops=0.4), cartoons, tmp_path / "runs" / "row" / "seed0")
         assert set(seen) == {0.4}
         seen.clear()

@@ -6,14 +6,14 @@ pixels of the truth (255) count neither for nor against.  The contour has measur
 `bipartition.contours`; they fill the void first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bipartition.contours import boundary_f, boundary_iou, fill_void
 
-__all__ = ["COLLAPSED", "CUT", "NEARLY_ALL", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap",
+__all__ = ["CUT", "NEARLY_ALL", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap",
            "interval", "object_truth", "paired_difference"]
 
 CUT = 128
@@ -33,6 +33,11 @@ COVERAGE = 0.95
 _CHUNK_PIXELS = 2**22
 _NUMBERS = ("iou", "intersection", "union", "boundary_iou", "area", "grey", "boundary_f", "average_precision", "own_iou",
             "other_way_iou", "collapsed")
+
+
+def is_collapsed(numbers: Mapping[str, Any], key: str = "collapsed") -> bool:
+    """Has a run collapsed, by its metrics or by another mapping with the share of all-or-nothing masks under `key`?"""
+    return numbers.get(key, 0) >= COLLAPSED
 
 
 class Interval(NamedTuple):

@@ -49,7 +49,7 @@ def open_pets(profile: Profile) -> Prepared:
 
 
 def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the network of a finished run makes of pictures of any data set; see `bipartition.training.predict`.
+    """What the network of a finished run makes of pictures of any data set; see `bipartition.prediction.predict`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
-    from bipartition.training import predict
+    from bipartition.prediction import predict
 
     recorded = runs.read_json(folder / "config.json")["configuration"]
     known = {field.name for field in dataclasses.fields(Configuration)}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import claims, runs
-from bipartition.evaluation import COLLAPSED
+from bipartition.evaluation import is_collapsed
 from bipartition.measures import HEADS, cell, explanation
 from bipartition.profiles import Profile
 from bipartition.rows import CLASSES, ROWS
@@ -141,7 +141,7 @@ def _table1(folder: Path) -> str:
 def _collapsed(folder: Path, line: dict[str, str]) -> int:
     """How many runs behind a line of a table have masks that are all or nothing."""
     paths = (folder / "runs" / line["dataset"] / line["row"]).glob("seed*/metrics.json")
-    return sum(runs.read_json(path).get("collapsed", 0) >= COLLAPSED for path in paths)
+    return sum(is_collapsed(runs.read_json(path)) for path in paths)
 
 
 def _measures(folder: Path) -> str:

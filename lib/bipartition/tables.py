@@ -15,7 +15,7 @@ from pandas.io.formats.style import Styler
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
-from bipartition.evaluation import COLLAPSED, Interval, evaluate, interval, object_truth, paired_difference
+from bipartition.evaluation import Interval, evaluate, interval, is_collapsed, object_truth, paired_difference
 from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
 
 __all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
@@ -62,7 +62,7 @@ def table1(found: LineMetrics, dataset: str, prepared: Any, rows: Mapping[str, R
         seeds = 0 if name in BASELINES else len(metrics)
         lines += _lines(dataset, name, metrics, seeds, groups, rows[name].paper if name in rows else {})
         if name not in BASELINES:
-            collapsed[name] = sum(one.get("collapsed", 0) >= COLLAPSED for one in metrics)
+            collapsed[name] = sum(map(is_collapsed, metrics))
     table = pd.DataFrame(lines, columns=list(COLUMNS))
     table.attrs["collapsed"] = collapsed
     return table

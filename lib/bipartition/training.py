@@ -1,46 +1,36 @@
 """One outer loop for every row: epochs, schedule, checkpoints, history; each row brings its step (see `learners`).
 
-All randomness comes from one number, the seed: a generator is made anew for every epoch and purpose, so that a run that was
-killed and resumed draws what an undisturbed one draws.
+What a row learns from in one epoch, and what it draws, is in `epochs`.
 """
 
 import csv
 import dataclasses
 import io
-import math
 import os
 import time
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from safetensors.torch import load_file, save
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
-from bipartition.devices import accelerator_for_this_machine, average_statistics, device_name, mean_over_processes, unused_card
-from bipartition.evaluation import COLLAPSED, evaluate
-from bipartition.learners import JudgeLearner, Learner, build_learner, random_crops
+from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
+from bipartition.epochs import Material, generator, judges_turn, schedule, train_epoch
+from bipartition.evaluation import evaluate, is_collapsed
+from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
+from bipartition.prediction import predict
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["CAM_CUT", "activation_mask", "fresh_learner", "generator", "predict", "train_row", "unit_range",
-           "warm_up_configuration"]
+__all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
 
-CAM_CUT = 0.2
-"""Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
-JUDGE_PASSES = 2
-"""How often a judge sees every picture in one of its turns."""
-CHECKED_EVERY = 16
-"""Steps between two looks at whether all losses are finite: each look makes a GPU wait for its results."""
-SHOWN_IDS = 16
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -87,10 +77,9 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
-    material = _Material(pictures=torch.from_numpy(np.array(train.images)).to(accelerator.device),
-                         labels=torch.from_numpy(train.labels).to(accelerator.device), ids=train.ids)
+    material = Material.of(train, accelerator.device)
     steps = max(1, len(train.labels) // configuration.batch_size)
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * configuration.epochs))
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(steps * configuration.epochs))
                   for name, optimiser in learner.optimisers.items()}
     state = _resume(folder, made_by, learner, schedulers, accelerator)
     history, minutes = state["history"], state["minutes"]
@@ -110,8 +99,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     for epoch in range(len(history), configuration.epochs):
         began = time.perf_counter()
         try:
-            taught = _judges_turn(learner, material, configuration, epoch)
-            means = _train_epoch(learner, material, configuration, epoch, steps, schedulers) | taught
+            taught = judges_turn(learner, material, configuration, epoch)
+            means = train_epoch(learner, material, configuration, epoch, steps, schedulers) | taught
         except FloatingPointError as error:
             kept = f"the state after epoch {epoch} is kept in {folder / 'checkpoint.pt'}" if epoch else "no state was kept yet"
             raise FloatingPointError(f"{error}; {kept}") from None
@@ -138,162 +127,6 @@ def warm_up_configuration(configuration: Configuration) -> Configuration:
     return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
                          crops=configuration.warmup_crops, batch_size=configuration.warmup_batch_size,
                          **{name: getattr(configuration, name) for name in kept})
-
-
-def generator(seed: int, purpose: str, epoch: int = 0) -> Generator:
-    """A random generator of its own for each purpose and epoch of a run."""
-    entropy = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch]).generate_state(1, np.uint64)
-    return Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
-
-
-def unit_range(pictures: Tensor) -> Tensor:
-    """The paper's pre-processing (section 4.1): ``(x - min I) / (max I - min I)`` with one minimum and maximum a picture.
-
-    Parameters
-    ----------
-    pictures : Tensor of uint8, shape (N, 3, H, W)
-
-    Returns
-    -------
-    Tensor of float32, shape (N, 3, H, W), in [0, 1]
-        A picture of a single value becomes 0 everywhere.
-    """
-    values = pictures.float()
-    low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
-    scaled = (values - low) / (high - low).clamp_min(1)
-    return scaled.contiguous(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
-            batch_size: int = 64) -> tuple[np.ndarray, np.ndarray | None]:
-    """Figure 3: masks and scores in evaluation mode.
-
-    Parameters
-    ----------
-    learner : Learner
-    images : array of uint8, shape (N, 3, S, S)
-
-    Returns
-    -------
-    foreground_masks : array of uint8, shape (N, S, S)
-        ``round(255 (1 - phi))``; of a bare classifier, which makes no mask, its `activation_mask`.
-    logits : array of float32, shape (N, K), or None
-    """
-    learner.network.eval()
-    masks, scores = [], []
-    for first in range(0, len(images), batch_size):
-        pictures = unit_range(torch.from_numpy(np.array(images[first:first + batch_size])).to(accelerator.device))
-        with accelerator.autocast():
-            if hasattr(learner.network, "segment"):
-                partition = learner.network.segment(pictures)
-                mask, logits = 1 - partition.background_mask, partition.image_logits
-            else:
-                mask, logits = activation_mask(learner.network, pictures)
-        masks.append((mask[:, 0] * 255).round().to(torch.uint8).cpu().numpy())
-        if logits is not None:
-            scores.append(logits.float().cpu().numpy())
-    return np.concatenate(masks), np.concatenate(scores) if scores else None
-
-
-def activation_mask(classifier: Classifier, pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Where a bare classifier sees the class that it predicts: its class activation map as a foreground mask.
-
-    The map is divided by its maximum in the picture and brought to the picture's size.  `CAM_CUT` of the maximum becomes
-    one half, where every mask is cut; below and above it the mask rises in a straight line, so that the order stays.
-
-    Parameters
-    ----------
-    classifier : Classifier
-        In evaluation mode.
-    pictures : Tensor, shape (N, 3, H, W), in [0, 1]
-
-    Returns
-    -------
-    mask : Tensor, shape (N, 1, H, W), in [0, 1]
-        0 everywhere if nothing in the picture speaks for the class.
-    logits : Tensor, shape (N, K)
-    """
-    logits, features = classifier(pictures)
-    evidence = classifier.activation_map(features[-1], logits.argmax(dim=1))
-    peak = evidence.amax(dim=(2, 3), keepdim=True)
-    evidence = evidence / torch.where(peak > 0, peak, 1)
-    evidence = F.interpolate(evidence, size=pictures.shape[2:], mode="bilinear", align_corners=False)
-    above = 0.5 + 0.5 * (evidence - CAM_CUT) / (1 - CAM_CUT)
-    return torch.where(evidence < CAM_CUT, 0.5 * evidence / CAM_CUT, above), logits
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Material:
-    """The training part, resident on the device: uint8 (N, 3, S, S), classes (N,), and how each picture is called."""
-
-    pictures: Tensor
-    labels: Tensor
-    ids: Sequence[str]
-
-
-def _train_epoch(learner: Learner, material: _Material, configuration: Configuration, epoch: int, steps: int,
-                 schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
-    learner.network.train()
-    rng = generator(configuration.seed, purpose, epoch)
-    device = material.labels.device
-    mine = slice(learner.accelerator.process_index, None, learner.accelerator.num_processes)
-    order = torch.randperm(len(material.ids), generator=rng).to(device)
-    mirrored = (torch.rand(len(material.ids), generator=rng) < 0.5).to(device)
-    totals: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
-    unchecked: dict[int, dict[str, Tensor]] = {}
-    for step in range(steps):
-        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][mine]
-        batch = material.pictures[chosen]
-        batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
-        image = unit_range(batch)
-        if configuration.crops < 1:
-            image = random_crops(image, configuration.crops, rng)
-        losses = learner.step(image, material.labels[chosen], rng)
-        unchecked[step] = {name: value.detach().float() for name, value in losses.items()}
-        for name, value in unchecked[step].items():
-            totals[name] = totals.get(name, 0) + value
-            counts[name] = counts.get(name, 0) + 1
-        for scheduler in schedulers.values():
-            scheduler.step()
-        if len(unchecked) == CHECKED_EVERY or step == steps - 1:
-            _refuse_broken(unchecked, order, material.ids, configuration, epoch)
-            unchecked = {}
-    average_statistics(learner.network)
-    return {name: float(mean_over_processes(total)) / counts[name] for name, total in totals.items()}
-
-
-def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,
-                   epoch: int) -> None:
-    """Raise if a loss of the last steps is not finite: of the first such step the parts, and the pictures it saw."""
-    if torch.isfinite(torch.stack([value for parts in losses.values() for value in parts.values()])).all():
-        return
-    for step, parts in losses.items():
-        broken = [f"{name} {float(value)}" for name, value in parts.items() if not math.isfinite(value)]
-        if broken:
-            chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size].tolist()
-            more = f" and {len(chosen) - SHOWN_IDS} more" if len(chosen) > SHOWN_IDS else ""
-            named = ", ".join(str(ids[index]) for index in chosen[:SHOWN_IDS])
-            raise FloatingPointError(
-                f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}, step "
-                f"{step + 1}: {', '.join(broken)}, not finite; pictures {named}{more}; "
-                "try a smaller classifier_rate or decoder_rate")
-
-
-def _judges_turn(learner: Learner, material: _Material, configuration: Configuration, epoch: int) -> dict[str, float]:
-    """Where the judge has turns and this epoch begins with one: `JUDGE_PASSES` over the pictures; its losses in the last."""
-    judged = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
-    if not judged or not 1 <= epoch <= configuration.judge_turns:
-        return {}
-    taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(material.ids)),
-                                 crops=1.0)
-    judge, steps = JudgeLearner(learner), len(material.ids) // taught.batch_size
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, _schedule(steps * JUDGE_PASSES))
-                  for name, optimiser in judge.optimisers.items()}
-    for again in range(JUDGE_PASSES):
-        means = _train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
-    return means
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
@@ -334,7 +167,7 @@ def _is_older(name: str) -> bool:
 
 
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
-                   accelerator: Accelerator) -> Learner:
+                  accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
     file = os.environ.get("RESNET18_WEIGHTS") if configuration.weights == "imagenet" else None
     weights = "none" if start else file or configuration.weights
@@ -414,13 +247,6 @@ def _has_classifier(configuration: Configuration) -> bool:
     return ROWS[configuration.row].network != "autoencoder"
 
 
-def _schedule(total: int) -> Callable[[int], float]:
-    # Adam's first steps are as long as all others, and all weights of a fresh decoder move the same way: without the rise
-    # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
-    rise = max(1, total // 10)
-    return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
-
-
 def _as_csv(history: list[dict[str, float]]) -> str:
     names = list(dict.fromkeys(name for line in history for name in line))
     text = io.StringIO()
@@ -432,6 +258,6 @@ def _as_csv(history: list[dict[str, float]]) -> str:
 
 def _line(configuration: Configuration, last: dict[str, float], rate: float) -> str:
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in last.items() if name != "epoch")
-    warning = "  COLLAPSED: masks are all or nothing" if last.get("val_collapsed", 0) >= COLLAPSED else ""
+    warning = "  COLLAPSED: masks are all or nothing" if is_collapsed(last, "val_collapsed") else ""
     return (f"{configuration.dataset}/{configuration.row}/seed{configuration.seed}  "
             f"epoch {last['epoch']}/{configuration.epochs}  {numbers}  {rate:.0f} pictures/s{warning}")

@@ -1,0 +1,139 @@
+"""One pass over the training part: what is drawn, how a picture is scaled, how a rate moves, what stops it.
+
+All randomness comes from one number, the seed: a generator is made anew for every epoch and purpose, so that a run that was
+killed and resumed draws what an undisturbed one draws.
+"""
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from bipartition.configuration import Configuration
+from bipartition.datasets.prepare import Split
+from bipartition.devices import average_statistics, mean_over_processes
+from bipartition.learners import JudgeLearner, Learner, random_crops
+from bipartition.rows import ROWS
+
+__all__ = ["Material", "generator", "judges_turn", "schedule", "train_epoch", "unit_range"]
+
+JUDGE_PASSES = 2
+"""How often a judge sees every picture in one of its turns."""
+CHECKED_EVERY = 16
+"""Steps between two looks at whether all losses are finite: each look makes a GPU wait for its results."""
+SHOWN_IDS = 16
+
+
+def generator(seed: int, purpose: str, epoch: int = 0) -> Generator:
+    """A random generator of its own for each purpose and epoch of a run."""
+    entropy = np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), epoch]).generate_state(1, np.uint64)
+    return Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
+
+
+def unit_range(pictures: Tensor) -> Tensor:
+    """The paper's pre-processing (section 4.1): ``(x - min I) / (max I - min I)`` with one minimum and maximum a picture.
+
+    Parameters
+    ----------
+    pictures : Tensor of uint8, shape (N, 3, H, W)
+
+    Returns
+    -------
+    Tensor of float32, shape (N, 3, H, W), in [0, 1]
+        A picture of a single value becomes 0 everywhere.
+    """
+    values = pictures.float()
+    low, high = values.amin(dim=(1, 2, 3), keepdim=True), values.amax(dim=(1, 2, 3), keepdim=True)
+    scaled = (values - low) / (high - low).clamp_min(1)
+    return scaled.contiguous(memory_format=torch.channels_last)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Material:
+    """The training part, resident on the device: uint8 (N, 3, S, S), classes (N,), and how each picture is called."""
+
+    pictures: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+
+    @classmethod
+    def of(cls, split: Split, device: torch.device) -> "Material":
+        """A split of the prepared photographs, brought to the device once."""
+        return cls(pictures=torch.from_numpy(np.array(split.images)).to(device),
+                   labels=torch.from_numpy(split.labels).to(device), ids=split.ids)
+
+
+def schedule(total: int) -> Callable[[int], float]:
+    # Adam's first steps are as long as all others, and all weights of a fresh decoder move the same way: without the rise
+    # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
+    rise = max(1, total // 10)
+    return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+
+
+def train_epoch(learner: Learner, material: Material, configuration: Configuration, epoch: int, steps: int,
+                 schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
+    learner.network.train()
+    rng = generator(configuration.seed, purpose, epoch)
+    device = material.labels.device
+    mine = slice(learner.accelerator.process_index, None, learner.accelerator.num_processes)
+    order = torch.randperm(len(material.ids), generator=rng).to(device)
+    mirrored = (torch.rand(len(material.ids), generator=rng) < 0.5).to(device)
+    totals: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    unchecked: dict[int, dict[str, Tensor]] = {}
+    for step in range(steps):
+        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][mine]
+        batch = material.pictures[chosen]
+        batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
+        image = unit_range(batch)
+        if configuration.crops < 1:
+            image = random_crops(image, configuration.crops, rng)
+        losses = learner.step(image, material.labels[chosen], rng)
+        unchecked[step] = {name: value.detach().float() for name, value in losses.items()}
+        for name, value in unchecked[step].items():
+            totals[name] = totals.get(name, 0) + value
+            counts[name] = counts.get(name, 0) + 1
+        for scheduler in schedulers.values():
+            scheduler.step()
+        if len(unchecked) == CHECKED_EVERY or step == steps - 1:
+            _refuse_broken(unchecked, order, material.ids, configuration, epoch)
+            unchecked = {}
+    average_statistics(learner.network)
+    return {name: float(mean_over_processes(total)) / counts[name] for name, total in totals.items()}
+
+
+def judges_turn(learner: Learner, material: Material, configuration: Configuration, epoch: int) -> dict[str, float]:
+    """Where the judge has turns and this epoch begins with one: `JUDGE_PASSES` over the pictures; its losses in the last."""
+    judged = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
+    if not judged or not 1 <= epoch <= configuration.judge_turns:
+        return {}
+    taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(material.ids)),
+                                 crops=1.0)
+    judge, steps = JudgeLearner(learner), len(material.ids) // taught.batch_size
+    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(steps * JUDGE_PASSES))
+                  for name, optimiser in judge.optimisers.items()}
+    for again in range(JUDGE_PASSES):
+        means = train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
+    return means
+
+
+def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,
+                   epoch: int) -> None:
+    """Raise if a loss of the last steps is not finite: of the first such step the parts, and the pictures it saw."""
+    if torch.isfinite(torch.stack([value for parts in losses.values() for value in parts.values()])).all():
+        return
+    for step, parts in losses.items():
+        broken = [f"{name} {float(value)}" for name, value in parts.items() if not math.isfinite(value)]
+        if broken:
+            chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size].tolist()
+            more = f" and {len(chosen) - SHOWN_IDS} more" if len(chosen) > SHOWN_IDS else ""
+            named = ", ".join(str(ids[index]) for index in chosen[:SHOWN_IDS])
+            raise FloatingPointError(
+                f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}, step "
+                f"{step + 1}: {', '.join(broken)}, not finite; pictures {named}{more}; "
+                "try a smaller classifier_rate or decoder_rate")
