@@ -57,8 +57,8 @@ def test_the_verdict_asks_on_which_side_of_zero_the_interval_lies(found, directi
 def test_without_runs_every_claim_has_its_lines_and_none_is_decided(prepared):
     table = claims("demo", "voc2012", prepared)
     assert tuple(table.columns) == COLUMNS and sorted(table["number"].unique()) == list(CLAIMS)
-    assert set(table.loc[~table["number"].isin([2, 3]), "verdict"]) == {"not measured"}
-    assert of(table, 2)["verdict"].startswith("cannot be told apart") and of(table, 3)["verdict"] == "not testable as written"
+    assert set(table.loc[~table["number"].isin([3, 4]), "verdict"]) == {"not measured"}
+    assert of(table, 3)["verdict"].startswith("cannot be told apart") and of(table, 4)["verdict"] == "not testable as written"
     assert table["value"].isna().all() and (table["seeds"] == 0).all()
 
 
@@ -68,13 +68,13 @@ def test_rows_are_compared_as_table_1_compares_them(prepared):
         write_run(prepared, "casm", seed, flips=0.2)
         write_run(prepared, "classification_only", seed, flips=0.1)
     table = claims("demo", "voc2012", prepared)
-    for number, key in ((0, "iou"), (1, "boundary_f"), (1, "boundary_iou")):
+    for number, key in ((1, "iou"), (2, "boundary_f"), (2, "boundary_iou")):
         word = {"iou": "IoU,", "boundary_f": "boundary F", "boundary_iou": "boundary IoU"}[key]
         line = of(table, number, word, ROWS["chan_vese"].title)
         assert tuple(line[["value", "low", "high"]]) == difference("demo", "voc2012", prepared, "chan_vese", "casm", key=key)
         assert line["verdict"] == "holds here" and line["seeds"] == 2
         assert of(table, number, word, ROWS["mumford_shah"].title)["verdict"] == "not measured"
-    alone = of(table, 5, "classification alone minus everything foreground")
+    alone = of(table, 6, "classification alone minus everything foreground")
     assert alone["verdict"] == "holds here" and alone["seeds"] == 2 and " against " in alone["note"]
 
 
@@ -82,9 +82,9 @@ def test_masks_that_hit_half_of_the_pixels_mean_nothing_and_the_oracle_is_told(p
     for row in ("chan_vese_only", "casm", "classification_only"):
         write_run(prepared, row, 0, flips=0.9 if row == "chan_vese_only" else 0.3)
     table = claims("demo", "voc2012", prepared)
-    line = of(table, 6, "IoU, Chan-Vese only minus everything foreground")
+    line = of(table, 7, "IoU, Chan-Vese only minus everything foreground")
     assert line["verdict"] == "holds here" and line["value"] < 0 and "if the truth chose the half" in line["note"]
-    assert of(table, 6, "boundary F, Chan-Vese only minus CASM")["seeds"] == 1
+    assert of(table, 7, "boundary F, Chan-Vese only minus CASM")["seeds"] == 1
 
 
 def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
@@ -92,11 +92,11 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
                            trial(0.29, lambda1=0.3) | {"area": 1.0, "grey": 0.0},
                            trial(0.30, warmup_epochs=1) | {"accuracy": 0.4}, trial(0.46, warmup_epochs=5)])
     table = claims("demo", "voc2012", prepared, trials=trials, usual=USUALLY)
-    grey = of(table, 4, "λ1 = 0 minus 1")
+    grey = of(table, 5, "λ1 = 0 minus 1")
     assert grey["verdict"] == "holds here" and grey["value"] == pytest.approx(0.4) and 0.3 < grey["low"] < grey["high"] < 0.5
-    whole = of(table, 4, "λ1 = 0.3 minus 1")
+    whole = of(table, 5, "λ1 = 0.3 minus 1")
     assert whole["verdict"] == "does not hold here" and "all is foreground" in whole["note"]
-    warm_up = of(table, 7)
+    warm_up = of(table, 8)
     assert warm_up["measure"].endswith("after a warm-up of 10 epochs minus after 1") and warm_up["verdict"] == "holds here"
     half = np.hypot(0.03, 0.03)
     assert tuple(warm_up[["value", "low", "high"]]) == pytest.approx((0.17, 0.17 - half, 0.17 + half))
@@ -105,8 +105,8 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
 
 def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):
     table = claims("demo", "voc2012", prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
-    assert of(table, 4)["verdict"] == of(table, 7)["verdict"] == "not measured"
-    assert "no trial with" in of(table, 4)["note"] and "no trial with" in of(table, 7)["note"]
+    assert of(table, 5)["verdict"] == of(table, 8)["verdict"] == "not measured"
+    assert "no trial with" in of(table, 5)["note"] and "no trial with" in of(table, 8)["note"]
 
 
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
@@ -170,3 +170,9 @@ def test_phi_or_one_minus_phi_as_the_foreground_is_one_model_with_the_last_layer
         torch.testing.assert_close(parameter, sign * decoder.get_parameter(name))
     for one, other in zip(other_classifier.parameters(), classifier.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    line = {"number": 6, "claim": "c", "where": "w", "measure": "m", "note": "", "verdict": "undecided"}
+    shown = cells([line | {"value": 0.02, "low": -0.0004, "high": 0.05}], " ")[0]
+    assert shown[HEADS.index("number")] == "+0.020 [+0.000, +0.050]"

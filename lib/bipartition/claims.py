@@ -21,16 +21,16 @@ __all__ = ["CLAIMS", "COLUMNS", "HEADS", "cells", "claims", "explanation", "mark
            "write_claims"]
 
 CLAIMS = {
-    0: ("Both energies with classification find more of the object than CASM", "Table 1"),
-    1: ("Their boundaries are more precise than CASM's", "4.2, Figure 4"),
-    2: ("1 − φ as the foreground gives better results than φ", "3"),
-    3: ("The original picture as the classifier's input helps φ to find the whole foreground", "3.3.1, above (16)"),
-    4: ("With |1 − φ| the mask has only the values 0 and 1", "3.1.1"),
-    5: ("Classification (12) with (15) alone already finds the object, but not all of it", "3.2.2, 4.2, Figure 4b"),
-    6: ("Without classification the masks are precise, and mean nothing", "3, 4.2, Figure 4c, d"),
-    7: ("The results change significantly with the classifier's performance", "5"),
+    1: ("Both energies with classification find more of the object than CASM", "Table 1"),
+    2: ("Their boundaries are more precise than CASM's", "4.2, Figure 4"),
+    3: ("1 − φ as the foreground gives better results than φ", "3"),
+    4: ("The original picture as the classifier's input helps φ to find the whole foreground", "3.3.1, above (16)"),
+    5: ("With |1 − φ| the mask has only the values 0 and 1", "3.1.1"),
+    6: ("Classification (12) with (15) alone already finds the object, but not all of it", "3.2.2, 4.2, Figure 4b"),
+    7: ("Without classification the masks are precise, and mean nothing", "3, 4.2, Figure 4c, d"),
+    8: ("The results change significantly with the classifier's performance", "5"),
 }
-"""Claims in one sentence each, in our words, and where the paper makes them; 0 is that of its only table."""
+"""Claims in one sentence each, in our words, and where the paper makes them; the first is that of its only table."""
 COLUMNS = ("dataset", "number", "claim", "where", "measure", "seeds", "value", "low", "high", "verdict", "note")
 HEADS = ("claim", "where", "measured here", "number", "verdict")
 """Of the table on a page."""
@@ -115,7 +115,7 @@ def cells(lines: list[Mapping[str, Any]], new_line: str) -> list[list[str]]:
         number = int(line["number"])
         first = [f"{number}. {line['claim']}", line["where"]] if number != before else ["", ""]
         value, low, high = (float("nan" if line[name] == "" else line[name]) for name in ("value", "low", "high"))
-        text = "–" if np.isnan(value) else f"{value:+.3f}{new_line}[{low:+.3f}, {high:+.3f}]"
+        text = "–" if np.isnan(value) else f"{_signed(value)}{new_line}[{_signed(low)}, {_signed(high)}]"
         note = "" if line["note"] != line["note"] else line["note"]
         shown.append([*first, line["measure"] + (f"{new_line}{note}" if note else ""), text, line["verdict"]])
         before = number
@@ -130,7 +130,7 @@ def explanation(dataset: str) -> str:
         f"Verdicts by one rule: “{HOLDS}” if the 95 % interval of the difference lies on the claimed side of 0, “{FAILS}” "
         f"if it lies on the other, “{UNDECIDED}” if it holds 0, “{NOT_MEASURED}” if a run is missing. Rows are compared on the "
         f"same validation pictures of {dataset} and the seeds that both have, paired, as the mean over Table 1's classes. With "
-        "one seed the interval speaks of the pictures only, and another training may turn the verdict. Trials (4 and 7) are "
+        "one seed the interval speaks of the pictures only, and another training may turn the verdict. Trials (5 and 8) are "
         "measured on training photographs set apart and compared without pairing, which makes the interval wider if anything; "
         "grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers between 0 and 1 can need."
         + drawn)
@@ -147,44 +147,44 @@ def _by_row(profile: str, dataset: str, prepared: Any, made_by: MadeBy | None) -
 
 
 def _against_casm(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
-    for number, key in ((0, "iou"), (1, "boundary_f"), (1, "boundary_iou")):
+    for number, key in ((1, "iou"), (2, "boundary_f"), (2, "boundary_iou")):
         for row in FULL_ROWS:
             yield _compared(number, found, key, row, "casm", groups)
 
 
 def _by_argument() -> Iterator[dict[str, Any]]:
-    yield _line(2, "no run: 1 − σ(x) = σ(−x), so that exchanging the names only turns the sign of the decoder's last layer",
+    yield _line(3, "no run: 1 − σ(x) = σ(−x), so that exchanging the names only turns the sign of the decoder's last layer",
                 SAME, note="same objective and gradients, as long as the area term stays with the foreground: "
                            "tests/test_claims.py proves it on the networks")
-    yield _line(3, "nothing", NOT_TESTABLE, note="the paper does not name the other input that this is more helpful than")
+    yield _line(4, "nothing", NOT_TESTABLE, note="the paper does not name the other input that this is more helpful than")
 
 
 def _classification_alone(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
-    yield _compared(5, found, "iou", "classification_only", EVERYTHING, groups)
+    yield _compared(6, found, "iou", "classification_only", EVERYTHING, groups)
     for row in FULL_ROWS:
-        yield _compared(5, found, "iou", row, "classification_only", groups)
+        yield _compared(6, found, "iou", row, "classification_only", groups)
 
 
 def _loss_only(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
     """Meaningless: no better than everything foreground.  Precise: better contours than rows that know the object."""
     for row in LOSS_ONLY_ROWS:
-        line = _compared(6, found, "iou", row, EVERYTHING, groups, direction=-1)
+        line = _compared(7, found, "iou", row, EVERYTHING, groups, direction=-1)
         either = [np.maximum(one, found["other_way_iou"][row][seed]) for seed, one in found["iou"][row].items()]
         oracle = _mean(dict(enumerate(either)), groups)
         if not np.isnan(oracle.mean):
             line["note"] += f"; {_span(oracle)} if the truth chose the half"
         yield line
         for other in ("casm", "classification_only"):
-            yield _compared(6, found, "boundary_f", row, other, groups)
+            yield _compared(7, found, "boundary_f", row, other, groups)
 
 
 def _from_trials(trials: pd.DataFrame | None, usual: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """Claims 4 and 7: trials of the Chan-Vese row with a smaller area weight, and with the shortest warm-up."""
+    """Claims 5 and 8: trials of the Chan-Vese row with a smaller area weight, and with the shortest warm-up."""
     row = FULL_ROWS[0]
     if trials is None or usual is None:
         why = "no trials on this data set"
-        yield _line(4, f"grey share, {_title(row)} with λ1 = 0 minus usual", note=why)
-        yield _line(7, f"IoU, {_title(row)} after the usual warm-up minus after a shorter one", note=why)
+        yield _line(5, f"grey share, {_title(row)} with λ1 = 0 minus usual", note=why)
+        yield _line(8, f"IoU, {_title(row)} after the usual warm-up minus after a shorter one", note=why)
         return
     table = sensitivities(trials, usual, row)
     pictures = trials.loc[(trials["row"] == row) & (trials["dataset"] == usual["dataset"]), "n"].min()
@@ -201,9 +201,9 @@ def _binary(table: pd.DataFrame, usual: float, pictures: int, row: str) -> Itera
         if areas[0] > NEARLY_ALL:
             note += "; all is foreground, which is binary but no cut"
         measure = f"grey share, {_title(row)} with λ1 = {value:g} minus {usual:g}"
-        yield _line(4, measure, found=_apart(*ends), seeds=len(changed), note=note)
+        yield _line(5, measure, found=_apart(*ends), seeds=len(changed), note=note)
     if not weaker:
-        yield _line(4, f"grey share, {_title(row)} with λ1 = 0 minus {usual:g}",
+        yield _line(5, f"grey share, {_title(row)} with λ1 = 0 minus {usual:g}",
                     note="no trial with less λ1 and all else as usual")
 
 
@@ -215,9 +215,9 @@ def _performance(table: pd.DataFrame, usual: int, pictures: int, row: str) -> It
         note = (f"{' against '.join(map(_span, ious))}; share of pictures that the classifier names rightly "
                 f"{' against '.join(map(_span, right))}")
         measure = f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after {value:g}"
-        yield _line(7, measure, found=_apart(*ious), seeds=len(changed), note=note)
+        yield _line(8, measure, found=_apart(*ious), seeds=len(changed), note=note)
     if not shorter:
-        yield _line(7, f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after fewer",
+        yield _line(8, f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after fewer",
                     note="no trial with a shorter warm-up and all else as usual")
 
 
@@ -275,6 +275,10 @@ def _apart(first: Interval, second: Interval) -> Interval:
 
 def _span(found: Interval) -> str:
     return f"{two(found.mean)} [{two(found.low)}, {two(found.high)}]"
+
+
+def _signed(number: float) -> str:
+    return f"{round(number, 3) + 0.0:+.3f}"  # + 0.0: not -0.000
 
 
 def _title(row: str) -> str:
