@@ -29,6 +29,7 @@ from miniatures import (
     Photo,
     add_member,
     voc_photos,
+    write_dogs_vs_cats,
     write_oxford_pets,
     write_pet_images,
     write_sbd,
@@ -264,6 +265,42 @@ def test_when_all_fail_each_mirror_is_listed_with_its_reason_and_the_way_out(pet
     assert "DOGS_VS_CATS_ROOT=..." in message and download.KAGGLE_PAGE in message
     assert not (pets.data / "raw" / "dogs-vs-cats").exists()
     assert [path.name for path in (pets.data / "raw" / "archives").iterdir()] == [".kagglecatsanddogs_5340.zip.part"]
+
+
+@pytest.fixture
+def kaggle(tmp_path, monkeypatch):
+    """Kaggle's program, installed beside the library, as its answers look from here: ``answer`` is its function's body."""
+    def installed(answer):
+        (tmp_path / "program").mkdir()
+        (tmp_path / "program" / "kagglehub.py").write_text(f"def competition_download(handle, path=None):\n    {answer}\n")
+        monkeypatch.syspath_prepend(tmp_path / "program")
+        monkeypatch.delitem(sys.modules, "kagglehub", raising=False)
+    yield installed
+    sys.modules.pop("kagglehub", None)
+
+
+def test_with_kaggles_program_its_own_archive_serves_where_the_open_one_does_not(pets, kaggle, tmp_path):
+    (tmp_path / "kagglehub").mkdir()
+    packed = write_zip(tmp_path / "kagglehub" / "train.zip", write_dogs_vs_cats(tmp_path / "layout", each=20))
+    kaggle(f"return {str(packed)!r} if (handle, path) == ('dogs-vs-cats-redux-kernels-edition', 'train.zip') else None")
+    pets.offer("dogs-vs-cats", ("/missing/",))
+    folder = fetch("dogs-vs-cats")
+    assert len(list((folder / "train").glob("*.jpg"))) == 40 and len(open_dataset("dogs-vs-cats").items()) == 40
+    assert packed.is_file()
+
+
+def test_the_open_archive_comes_first_because_its_checksum_is_known(pets, kaggle):
+    kaggle("raise RuntimeError('asked for nothing')")
+    assert (fetch("dogs-vs-cats") / "PetImages").is_dir()
+
+
+def test_rules_that_were_not_accepted_are_named_with_the_page(pets, kaggle):
+    kaggle("raise RuntimeError('403 Client Error. You must accept the rules')")
+    pets.offer("dogs-vs-cats", ("/missing/",))
+    with pytest.raises(OSError, match="no mirror gave") as caught:
+        fetch("dogs-vs-cats")
+    assert "train.zip of dogs-vs-cats-redux-kernels-edition by kagglehub: 403 Client Error" in str(caught.value)
+    assert download.KAGGLE_PAGE in str(caught.value) and not (pets.data / "raw" / "dogs-vs-cats").exists()
 
 
 def test_nobody_listening_is_not_waited_for(pets, capsys):

@@ -10,6 +10,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -25,13 +26,17 @@ __all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "located"
 
 @dataclass(frozen=True)
 class Archive:
-    """A published file: name, checksum as pooch writes it, bytes (about) packed and unpacked, places that hold it."""
+    """A published file: name, checksum as pooch writes it, bytes (about) packed and unpacked, places that hold it.
+
+    ``kaggle`` is the competition whose ``train.zip`` has the same photographs, for accounts that accepted its rules.
+    """
 
     file: str
     checksum: str
     packed: int
     unpacked: int
     mirrors: tuple[str, ...]
+    kaggle: str | None = None
 
 
 PETS_MIRRORS = ("https://www.robots.ox.ac.uk/~vgg/data/pets/data/", "https://thor.robots.ox.ac.uk/~vgg/data/pets/")
@@ -49,7 +54,8 @@ ARCHIVES = {
     "dogs-vs-cats": Archive(
         "kagglecatsanddogs_5340.zip", "sha256:b7974bd00a84a99921f36ee4403f089853777b5ae8d151c76a86e64900334af9",
         824_887_076, 870_000_000,
-        ("https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/",)),
+        ("https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/",),
+        kaggle="dogs-vs-cats-redux-kernels-edition"),
     "pets-images": Archive(
         "images.tar.gz", "sha256:67195c5e1c01f1ab5f9b6a5d22b8c27a580d896ece458917e61d459337fa318d",
         791_918_971, 820_000_000, PETS_MIRRORS),
@@ -67,12 +73,13 @@ VARIABLES = {"voc2012": "VOC_ROOT", "dogs-vs-cats": "DOGS_VS_CATS_ROOT", "oxford
 TORCHVISION = {"voc2012": "VOCdevkit", "oxford-pets": "oxford-iiit-pet"}
 """Folder that torchvision unpacks a data set to, in the folder that it is given: usually ``data``."""
 
-KAGGLE_PAGE = "https://www.kaggle.com/c/dogs-vs-cats-redux-kernels-edition/data"
+KAGGLE_PAGE = f"https://www.kaggle.com/c/{ARCHIVES['dogs-vs-cats'].kaggle}/data"
 """Where the rules of the competition are accepted; without that Kaggle's programs answer 401 or 403."""
 
 WAY_OUT = {"voc2012": "VOC_ROOT=.../VOCdevkit", "sbd": "VOC_ROOT=.../VOCdevkit",
            "dogs-vs-cats": "DOGS_VS_CATS_ROOT=... (holding train/); with an account at Kaggle, accept the rules at "
-                           f"{KAGGLE_PAGE} and unpack train.zip from there, or from kagglehub.competition_download",
+                           f"{KAGGLE_PAGE} and unpack train.zip from there, or install kagglehub beside this library, give it "
+                           "your token, and try again",
            "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)"}
 
 BOMB = 10
@@ -208,8 +215,21 @@ def _download(archive: Archive, way_out: str) -> Path:
                 reason = error
                 break
         failures.append(f"{mirror}{archive.file}: {in_words(reason)}")
+    if archive.kaggle and find_spec("kagglehub"):
+        try:
+            return _from_kaggle(archive.kaggle)
+        except Exception as error:  # whatever another program raises
+            failures.append(f"train.zip of {archive.kaggle} by kagglehub: {in_words(error)}")
     raise OSError(f"no mirror gave {archive.file}:\n  " + "\n  ".join(failures) + "\nput the file into "
                   f"{target.parent} by hand, or name a copy of the data set: {way_out}")
+
+
+def _from_kaggle(competition: str) -> Path:
+    """``train.zip`` by Kaggle's own program, which has the token; 401 or 403 mean that there is none, or no rules accepted."""
+    import kagglehub
+
+    print(f"asking Kaggle for train.zip of {competition}", flush=True)
+    return Path(kagglehub.competition_download(competition, path="train.zip"))
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, *, limit: float = math.inf) -> None:
