@@ -26,7 +26,9 @@ from bipartition.evaluation import Interval
 from bipartition.learners import objective_parts, objective_weights
 from bipartition.networks import Classifier, Decoder, Partition
 from bipartition.objectives import weighted_sum
+from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import ROWS
+from bipartition.sensitivities import sensitivities
 from bipartition.tables import difference
 from test_sensitivities import trial
 from test_tables import FakePrepared, write_run
@@ -112,9 +114,23 @@ def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared)
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
     path = tmp_path / "search.csv"
     monkeypatch.setattr(runs, "published_trials", lambda: path)
-    assert published_trials("voc2012") is None
+    assert published_trials(USUALLY) is None
     pd.DataFrame([trial(0.47)]).to_csv(path, index=False)
-    assert len(published_trials("voc2012")) == 1 and published_trials("cartoons") is None
+    assert len(published_trials(USUALLY)) == 1 and published_trials(USUALLY | {"dataset": "cartoons"}) is None
+
+
+def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path, monkeypatch):
+    """A trial that changed one thing of the tracked profile changes two of another, and the other way round."""
+    path = tmp_path / "search.csv"
+    monkeypatch.setattr(runs, "published_trials", lambda: path)
+    theirs = configuration_for(load_profile("laptop"), "voc2012", "chan_vese", 0).to_dict()
+    mine = theirs | {"alpha": 2 * theirs["alpha"]}
+    lines = [trial(0.5), trial(0.4, lambda1=0.0), trial(0.3, alpha=mine["alpha"]), trial(0.2, alpha=mine["alpha"], lambda1=0.0)]
+    pd.DataFrame(lines).to_csv(path, index=False)
+    seen = sensitivities(published_trials(mine), mine, "chan_vese")
+    assert dict(zip(seen["field"], seen["iou"], strict=True)) == {"usual": 0.3, "lambda1": 0.2, "alpha": 0.5}
+    seen = sensitivities(published_trials(theirs), theirs, "chan_vese")
+    assert dict(zip(seen["field"], seen["iou"], strict=True)) == {"usual": 0.5, "lambda1": 0.4, "alpha": 0.3}
 
 
 def test_page_and_file_tell_each_claim_once(prepared, tmp_path):

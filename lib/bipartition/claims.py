@@ -12,9 +12,11 @@ import pandas as pd
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
+from bipartition.configuration import Configuration
 from bipartition.evaluation import NEARLY_ALL, Interval, evaluate, interval
+from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS
-from bipartition.sensitivities import USUAL, sensitivities
+from bipartition.sensitivities import USUAL, seen_from, sensitivities
 from bipartition.tables import MadeBy, column, finished_runs, line_title, paired, scored_classes, two
 
 __all__ = ["CLAIMS", "COLUMNS", "HEADS", "cells", "claims", "explanation", "markdown", "published_trials", "verdict",
@@ -38,6 +40,8 @@ HEADS = ("claim", "where", "measured here", "number", "verdict")
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds here", "does not hold here", "undecided", "not measured"
 SAME = "cannot be told apart: the two are the same model"
 NOT_TESTABLE = "not testable as written"
+TRIED_FROM = "laptop"
+"""The profile that the lines of the tracked trials say what they change of."""
 FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
 EVERYTHING = "everything_foreground"
@@ -89,10 +93,25 @@ def verdict(found: Interval, direction: int = 1) -> str:
     return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
 
 
-def published_trials(dataset: str) -> pd.DataFrame | None:
-    """The tracked trials on photographs, None if there are none or the data set is another."""
+def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The tracked trials on photographs, each with what it changes of `usual`, whichever profile that is of.
+
+    Parameters
+    ----------
+    usual : mapping
+        ``Configuration.to_dict()`` of the profile's Chan-Vese row.
+
+    Returns
+    -------
+    DataFrame or None
+        None if there are none, or the data set is another.
+    """
     path = runs.published_trials()
-    return pd.read_csv(path) if dataset == "voc2012" and path.is_file() else None
+    if usual["dataset"] != "voc2012" or not path.is_file():
+        return None
+    theirs = configuration_for(load_profile(TRIED_FROM), usual["dataset"], usual["row"], usual["seed"]).to_dict()
+    read = Configuration(**usual).decisive()
+    return seen_from(pd.read_csv(path), theirs, {name: value for name, value in read.items() if value != theirs[name]})
 
 
 def write_claims(table: pd.DataFrame, folder: Path) -> None:
