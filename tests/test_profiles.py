@@ -1,5 +1,7 @@
 """Profiles are checked before anything starts, and the later source of a setting is the stronger."""
 
+import json
+
 import pytest
 
 from bipartition.profiles import configuration_for, load_profile, profile_names
@@ -126,6 +128,17 @@ def test_a_file_that_is_called_like_a_profile_of_the_project_is_refused(written)
     other = path.rename(path.with_name("demo.yaml"))
     with pytest.raises(ValueError, match=r"demo.yaml: demo is a profile of the project.*give the file another name"):
         load_profile(other)
+
+
+def test_the_profile_of_a_published_result_makes_the_runs_that_its_provenance_names(root):
+    folder = root / "results" / "published" / "voc-animals" / "snapshot"
+    profile = load_profile(folder / "snapshot.yaml")
+    made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["runs"]
+    assert len(made) == 14
+    for name, run in made.items():
+        dataset, row, seed = name.split("/")
+        now = configuration_for(profile, dataset, row, int(seed.removeprefix("seed"))).decisive()
+        assert now == {key: run["configuration"][key] for key in now}
 
 
 def test_a_profile_of_the_project_may_be_given_by_its_path(root):

@@ -69,6 +69,7 @@ class Material:
 
 
 def schedule(total: int) -> Callable[[int], float]:
+    """What a rate is multiplied with at each of `total` steps: up over a tenth of them, then down along half a cosine."""
     # Adam's first steps are as long as all others, and all weights of a fresh decoder move the same way: without the rise
     # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
     rise = max(1, total // 10)
@@ -77,6 +78,32 @@ def schedule(total: int) -> Callable[[int], float]:
 
 def train_epoch(learner: Learner, material: Material, configuration: Configuration, epoch: int, steps: int,
                  schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
+    """Every picture once, in an order of this epoch's own and mirrored or not; what is over after the last full batch waits.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its ``step`` is called with pictures in [0, 1], classes and a generator, and returns named losses.
+    material : Material
+    configuration : Configuration
+        Seed, batch size and crops are read.
+    epoch, steps : int
+        Which epoch, from 0, and how many steps it has.
+    schedulers : dict
+        Of learning rates, by name; each moves on by one after every step.
+    purpose : str
+        Epochs of another purpose draw other numbers.
+
+    Returns
+    -------
+    dict of str to float
+        Each loss, its mean over the steps.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite: step, loss and pictures are named.
+    """
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
     device = material.labels.device
