@@ -88,15 +88,19 @@ class Place:
 
     def processes(self) -> list[str]:
         """Processes that work in this place: kernels that outlived their pipeline."""
-        mine = f"BIPARTITION_RESULTS={self.folder / 'results'}".encode()
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                if mine in (process / "environ").read_bytes().split(b"\0"):
-                    found.append(f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()[:80]}")
-            except OSError:
-                continue  # ended meanwhile, or not ours
-        return found
+        return working_for(self.folder / "results")
+
+
+def working_for(results: Path) -> list[str]:
+    """Number and command of every process but this one that was started with BIPARTITION_RESULTS = `results`."""
+    mine, found = f"BIPARTITION_RESULTS={results}".encode(), []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(process.name) != os.getpid() and mine in (process / "environ").read_bytes().split(b"\0"):
+                found.append(f"{process.name} {(process / 'cmdline').read_bytes().replace(bytes(1), b' ').decode()[:80]}")
+        except OSError:
+            continue  # ended meanwhile, or not ours
+    return found
 
 
 def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:

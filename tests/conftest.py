@@ -1,5 +1,6 @@
 """What several test files need: places of their own for results and data, a tiny profile, and the quick tests first."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -76,3 +77,14 @@ def trained(tmp_path_factory):
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment
+
+
+@pytest.fixture(scope="module")
+def torture(root):
+    """The module of ``make torture``, which is no part of the library."""
+    spec = importlib.util.spec_from_file_location("torture", root / "benchmarks" / "torture.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["torture"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["torture"]

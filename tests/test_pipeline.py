@@ -324,7 +324,7 @@ def test_the_shipped_steps_find_their_notebooks():
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_kernel_and_a_state_to_go_on_from(places, tmp_path):
+def test_ctrl_c_leaves_no_kernel_and_a_state_to_go_on_from(places, torture, tmp_path):
     """As a terminal does it: the signal goes to the pipeline and to the kernel that it started."""
     content = yaml.safe_load(TINY)
     content["training"] |= {"epochs": 40}
@@ -341,22 +341,9 @@ def test_ctrl_c_leaves_no_kernel_and_a_state_to_go_on_from(places, tmp_path):
     os.killpg(started.pid, signal.SIGINT)
     _, complaint = started.communicate(timeout=60)
     assert started.returncode == 130 and "the same command goes on from here" in complaint
-    mine = f"BIPARTITION_RESULTS={os.environ['BIPARTITION_RESULTS']}".encode()
     until = time.monotonic() + 15
-    while (left := working_for(mine)) and time.monotonic() < until:
+    while (left := torture.working_for(Path(os.environ["BIPARTITION_RESULTS"]))) and time.monotonic() < until:
         time.sleep(0.2)
     assert not left
     folder = runs.run_folder("long", "cartoons", "chan_vese", 0)
     assert (folder / "checkpoint.pt").is_file() and not (folder / "metrics.json").exists()
-
-
-def working_for(mark):
-    """Processes, other than this one, with `mark` in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(process.name) != os.getpid() and mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append((process.name, (process / "cmdline").read_bytes()[:100]))
-        except OSError:
-            continue  # ended meanwhile, or not ours
-    return found

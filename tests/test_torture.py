@@ -1,20 +1,9 @@
 """Kills at random moments: a short version of ``make torture``, and that its tally notices what it is there for."""
 
-import importlib.util
 import signal
 import sys
 
 import pytest
-
-
-@pytest.fixture(scope="module")
-def torture(root):
-    spec = importlib.util.spec_from_file_location("torture", root / "benchmarks" / "torture.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["torture"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["torture"]
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from bipartition.devices import average_statistics, mean_over_processes
 from bipartition.learners import JudgeLearner, Learner, random_crops
 from bipartition.rows import ROWS
 
-__all__ = ["Material", "generator", "judges_turn", "schedule", "train_epoch", "unit_range"]
+__all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
 
 JUDGE_PASSES = 2
 """How often a judge sees every picture in one of its turns."""
@@ -74,6 +74,12 @@ def schedule(total: int) -> Callable[[int], float]:
     # a mask or a matrix may be driven into the flat end of its sigmoid before it has seen a second mini-batch.
     rise = max(1, total // 10)
     return lambda step: min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * min(step, total) / total))
+
+
+def schedulers_for(learner: Learner, steps: int) -> dict[str, torch.optim.lr_scheduler.LambdaLR]:
+    """One for each optimiser of the learner, by its name: `schedule` over `steps` steps."""
+    return {name: torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(steps))
+            for name, optimiser in learner.optimisers.items()}
 
 
 def train_epoch(learner: Learner, material: Material, configuration: Configuration, epoch: int, steps: int,
@@ -142,8 +148,7 @@ def judges_turn(learner: Learner, material: Material, configuration: Configurati
     taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(material.ids)),
                                  crops=1.0)
     judge, steps = JudgeLearner(learner), len(material.ids) // taught.batch_size
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(steps * JUDGE_PASSES))
-                  for name, optimiser in judge.optimisers.items()}
+    schedulers = schedulers_for(judge, steps * JUDGE_PASSES)
     for again in range(JUDGE_PASSES):
         means = train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
     return means

@@ -14,7 +14,7 @@ import numpy as np
 from bipartition.contours import boundary_f, boundary_iou, fill_void
 
 __all__ = ["CUT", "NEARLY_ALL", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap",
-           "interval", "object_truth", "paired_difference"]
+           "interval", "is_collapsed", "object_truth", "paired_difference"]
 
 CUT = 128
 """Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""

@@ -22,7 +22,7 @@ from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
-from bipartition.epochs import Material, generator, judges_turn, schedule, train_epoch
+from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
 from bipartition.evaluation import evaluate, is_collapsed
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
@@ -79,8 +79,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     train, val = prepared.split("train"), prepared.split("val")
     material = Material.of(train, accelerator.device)
     steps = max(1, len(train.labels) // configuration.batch_size)
-    schedulers = {name: torch.optim.lr_scheduler.LambdaLR(optimiser, schedule(steps * configuration.epochs))
-                  for name, optimiser in learner.optimisers.items()}
+    schedulers = schedulers_for(learner, steps * configuration.epochs)
     state = _resume(folder, made_by, learner, schedulers, accelerator)
     history, minutes = state["history"], state["minutes"]
     accelerator.wait_for_everyone()  # all have read what the first now writes
