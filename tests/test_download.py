@@ -289,6 +289,18 @@ def test_with_kaggles_program_its_own_archive_serves_where_the_open_one_does_not
     assert packed.is_file()
 
 
+@pytest.mark.parametrize("content", [b"<html>Sign in</html>", b"PK\x03\x04 and no more", None],
+                         ids=["page", "cut short", "folder"])
+def test_what_is_no_archive_from_kaggles_program_is_named_among_the_reasons(pets, kaggle, tmp_path, content):
+    given = tmp_path / "train.zip"
+    given.mkdir() if content is None else given.write_bytes(content)
+    kaggle(f"return {str(given)!r}")
+    pets.offer("dogs-vs-cats", ("/missing/",))
+    with pytest.raises(OSError, match=r"by kagglehub: .*train\.zip is not a zip file; delete it") as caught:
+        fetch("dogs-vs-cats")
+    assert download.KAGGLE_PAGE in str(caught.value) and not (pets.data / "raw" / "dogs-vs-cats").exists()
+
+
 def test_the_open_archive_comes_first_because_its_checksum_is_known(pets, kaggle):
     kaggle("raise RuntimeError('asked for nothing')")
     assert (fetch("dogs-vs-cats") / "PetImages").is_dir()

@@ -229,7 +229,10 @@ def _from_kaggle(competition: str) -> Path:
     import kagglehub
 
     print(f"asking Kaggle for train.zip of {competition}", flush=True)
-    return Path(kagglehub.competition_download(competition, path="train.zip"))
+    given = Path(kagglehub.competition_download(competition, path="train.zip"))
+    if not zipfile.is_zipfile(given):
+        raise ValueError(f"{given} is not a zip file; delete it, and it is asked for again")
+    return given
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda name: True, *, limit: float = math.inf) -> None:
