@@ -55,18 +55,24 @@ class TestSnapshots:
         learner.step(*batch, torch.Generator().manual_seed(0))
         assert len(learner.network.snapshots) == 2
 
-    def test_at_most_thirty_are_kept_and_the_oldest_goes(self, learner):
+    def test_at_most_thirty_are_kept_and_a_new_one_takes_a_drawn_place(self, learner):
+        rng = torch.Generator().manual_seed(0)
         for index in range(32):
             with torch.no_grad():
                 learner.network.classifier.body.fc.bias.fill_(index)
-            learner.network.keep_snapshot()
-        assert [int(snapshot.body.fc.bias[0]) for snapshot in learner.network.snapshots] == list(range(2, 32))
+            learner.network.keep_snapshot(rng)
+        kept = [int(snapshot.body.fc.bias[0]) for snapshot in learner.network.snapshots]
+        expected, again = list(range(30)), torch.Generator().manual_seed(0)
+        for index in (30, 31):
+            expected[int(torch.randint(30, (), generator=again))] = index
+        assert kept == expected
 
     def test_they_come_back_with_the_state(self, learner):
-        learner.network.keep_snapshot()
+        learner.network.keep_snapshot(torch.Generator())
         state = learner.network.state_dict()
         other = CasmNetwork(Classifier(4))
         other.load_state_dict(state)
+        assert not other.snapshots[0].training
         torch.testing.assert_close(other.snapshots[0].body.conv1.weight, learner.network.snapshots[0].body.conv1.weight)
 
 
@@ -83,15 +89,22 @@ class TestTheStep:
 
     def test_decoder_and_classifier_both_move_and_the_snapshots_do_not(self, learner, batch):
         network = learner.network
-        network.keep_snapshot()
+        network.keep_snapshot(torch.Generator())
         before = {name: value.clone() for name, value in network.state_dict().items()}
         learner.network.steps.fill_(1)
         for live in (True, False):
             learner.step(*batch, self.draws(live))
         changed = {name.split(".")[0] for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
         assert {"classifier", "decoder"} <= changed
-        kept = [name for name in before if name.startswith("snapshots") and "running" not in name and "tracked" not in name]
-        assert all(torch.equal(before[name], network.state_dict()[name]) for name in kept)
+        assert all(torch.equal(value, network.state_dict()[name]) for name, value in before.items()
+                   if name.startswith("snapshots"))
+
+    def test_an_older_classifier_answers_by_the_statistics_that_it_had_learnt(self, learner, batch):
+        learner.network.keep_snapshot(torch.Generator())
+        learner.network.train()
+        older, image = learner.network.snapshots[0], learner.network.classifier.normalise(batch[0])
+        alone, together = older.read(image[:1])[0], older.read(torch.cat([image[:1], 0.1 * image[1:]]))[0][:1]
+        torch.testing.assert_close(alone, together)
 
     def test_phi_is_the_background(self, learner, batch):
         network = learner.network.eval()

@@ -3,8 +3,14 @@
 import dataclasses
 
 import pytest
+import torch
+from accelerate import Accelerator
 
 from bipartition.configuration import Configuration, readings_table
+from bipartition.epochs import Material, judges_turn, schedulers_for, train_epoch
+from bipartition.learners import build_learner
+from bipartition.networks import Classifier
+from bipartition.rows import WARM_UP
 
 REQUIRED = {"row": "chan_vese", "dataset": "cartoons", "seed": 0}
 
@@ -65,18 +71,54 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
     assert "size" not in table.index
 
 
-ENCODER, MATRICES = {"autoencoder_width", "autoencoder_poolings"}, {"lambda3", "lambda4", "matrix_rate"}
+KINDS = {"casm": {}, "classification_only": {}, "chan_vese": {"judge": "turns"}, "mumford_shah": {"judge": "snapshot"},
+         "mumford_shah_only": {}, WARM_UP: {}}
+OTHER = {"autoencoder_width": 4, "autoencoder_poolings": 1, "warmup_epochs": 3, "warmup_batch_size": 2, "warmup_rate": 0.5,
+         "warmup_cuts": 0.5, "warmup_contours": 0.5, "warmup_crops": 0.5, "crops": 0.5, "weights": "none", "alpha": 3.0,
+         "lambda1": 0.1, "lambda2": 0.1, "lambda3": 0.1, "lambda4": 0.1, "area_weight": "root", "judge_turns": 2,
+         "background_probability": "sigmoid", "classifier_learns": "clean", "judge": "snapshot", "batch_norm": "frozen",
+         "regularised": False, "mask": "straight_through", "features": "even", "initial_foreground": 0.8, "optimiser": "adam",
+         "classifier_rate": 0.5, "decoder_rate": 0.5, "matrix_rate": 0.5, "casm_area": 3.0}
 
 
-@pytest.mark.parametrize(("row", "unread"), [
-    ("casm", {"features", "judge_turns"} | MATRICES | ENCODER),
-    ("chan_vese", {"judge_turns", "casm_area"} | MATRICES | ENCODER),
-    ("mumford_shah", {"judge_turns", "casm_area"} | ENCODER),
-    ("mumford_shah_only", {"features", "judge_turns", "casm_area"}),
-])
-def test_what_decides_a_run_is_all_but_what_its_row_does_not_read(row, unread):
+def after_an_epoch(configuration):
+    """Parameters of the learner after its first epoch, with all that `train_row` reads but the first weights."""
+    size, rng = configuration.size, torch.Generator().manual_seed(0)
+    material = Material(pictures=torch.randint(256, (8, 3, size, size), generator=rng, dtype=torch.uint8),
+                        labels=torch.arange(8) % 3, ids=list(map(str, range(8))))
+    torch.manual_seed(0)
+    learner = build_learner(configuration, Classifier(3), Accelerator(cpu=True))
+    learner.network.to(memory_format=torch.channels_last)
+    for epoch in range(2):
+        judges_turn(learner, material, configuration, epoch)
+        train_epoch(learner, material, configuration, epoch, 2, schedulers_for(learner, 4))
+    return [value.clone() for value in learner.network.state_dict().values()]
+
+
+@pytest.mark.parametrize("row", KINDS)
+def test_what_is_said_to_decide_nothing_decides_nothing(row):
+    """Each unread setting at another value: the same bits after an epoch.  The others are tested where they are used."""
+    usual = Configuration(row=row, dataset="cartoons", seed=0, size=32, batch_size=4, epochs=4, judge_turns=1,
+                          autoencoder_width=8, autoencoder_poolings=2, **KINDS[row])
+    expected = after_an_epoch(usual)
+    unread = usual.to_dict().keys() - usual.decisive().keys()
+    assert unread & {"casm_area", "autoencoder_width", "judge_turns", "matrix_rate"}
+    for name in sorted(unread):
+        assert getattr(usual, name) != OTHER[name]
+        changed = after_an_epoch(dataclasses.replace(usual, **{name: OTHER[name]}))
+        assert all(map(torch.equal, expected, changed)), name
+
+
+@pytest.mark.parametrize(("row", "read"), [
+    ("casm", {"casm_area", "warmup_cuts", "weights", "decoder_rate"}),
+    ("chan_vese", {"alpha", "area_weight", "judge", "mask", "features", "warmup_contours", "weights", "initial_foreground"}),
+    ("mumford_shah", {"lambda3", "lambda4", "matrix_rate", "classifier_learns", "batch_norm"}),
+    ("mumford_shah_only", {"lambda3", "lambda4", "autoencoder_width", "autoencoder_poolings", "alpha", "area_weight"}),
+    ("classification_only", {"alpha", "lambda1", "lambda2", "regularised", "background_probability"})])
+def test_what_decides_a_run_retrains_it(row, read):
     configuration = Configuration(row=row, dataset="cartoons", seed=0)
-    assert configuration.to_dict().keys() - configuration.decisive().keys() == unread
+    for name in read:
+        assert dataclasses.replace(configuration, **{name: OTHER[name]}).decisive() != configuration.decisive(), name
 
 
 def test_the_warm_up_is_made_anew_for_what_a_bare_classifier_reads_and_nothing_else():

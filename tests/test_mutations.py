@@ -29,7 +29,10 @@ FAULTS = [
     ("runs", 'return recorded | {"configuration": named} == made_by', 'return recorded | {"configuration": named} != {}',
      "test_runs"),
     ("runs", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_runs"),
-    ("runs", '"method_version": METHOD_VERSION,\n    }', '"method_version": 0,\n    }', "test_runs"),
+    ("runs", '"method_version": method_version(configuration.row)', '"method_version": 0', "test_runs"),
+    ("casm", "        self.snapshots.eval()\n", "", "test_casm"),
+    ("networks", "            self.snapshot.eval()\n", "            self.snapshot.train()\n", "test_networks"),
+    ("learners", "loss = loss + clean", "loss = loss + 0 * clean", "test_learners"),
 ]
 
 

@@ -64,15 +64,27 @@ class CasmNetwork(nn.Module):
         logits, features = self.classifier(image)
         return Partition(1 - self.decoder(features, tuple(image.shape[2:])), None, logits)
 
-    def keep_snapshot(self) -> None:
-        """Remember the classifier as it is now; the oldest of 30 is forgotten."""
-        snapshot = copy.deepcopy(self.classifier).requires_grad_(False)
-        self.snapshots = nn.ModuleList([*self.snapshots, snapshot][-SNAPSHOTS:])
+    def train(self, mode: bool = True) -> "CasmNetwork":
+        """Training mode, except for the older classifiers: they answer with the statistics that they had learnt.
+
+        With those of the pictures at hand a mask that only dims would be undone, as anywhere else.
+        """
+        super().train(mode)
+        self.snapshots.eval()
+        return self
+
+    def keep_snapshot(self, rng: Generator) -> None:
+        """Remember the classifier as it is now, from the thirty-first on in the place of one that is drawn."""
+        snapshot = copy.deepcopy(self.classifier).requires_grad_(False).eval()
+        if len(self.snapshots) < SNAPSHOTS:
+            self.snapshots.append(snapshot)
+        else:
+            self.snapshots[int(torch.randint(SNAPSHOTS, (), generator=rng))] = snapshot
 
     def load_state_dict(self, state: dict[str, Tensor], *args, **kwargs):
         """Makes room for the snapshots that the state holds."""
         held = {name.split(".")[1] for name in state if name.startswith("snapshots.")}
-        self.snapshots = nn.ModuleList(copy.deepcopy(self.classifier).requires_grad_(False) for _ in held)
+        self.snapshots = nn.ModuleList(copy.deepcopy(self.classifier).requires_grad_(False).eval() for _ in held)
         return super().load_state_dict(state, *args, **kwargs)
 
 
@@ -93,7 +105,7 @@ class CasmLearner:
         """Update both players; returns the named parts, each the mean over the mini-batch."""
         network = self.network
         if int(network.steps) % SNAPSHOT_EVERY == 0:
-            network.keep_snapshot()
+            network.keep_snapshot(rng)
         network.steps += 1
         live = torch.rand((), generator=rng) < 0.5
         older = network.snapshots[int(torch.randint(len(network.snapshots), (), generator=rng))]
@@ -146,7 +158,7 @@ def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Ten
     Returns
     -------
     first : Tensor, shape ()
-        Mean negative entropy of the prediction, in nats, over the pictures that were right.
+        Negative entropy of the prediction, in nats, added up over the pictures that were right and divided by all N.
     second : Tensor, shape ()
         Mean of ``relu(wrong after removal - mask area)``: a wrong answer is worth the more, the less was removed.
     """

@@ -7,7 +7,7 @@ row (`bipartition.rows`), the profile for one row.
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,19 @@ from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["Configuration", "readings_table"]
 
-WARM_UP_READS = {"row", "dataset", "seed", "size", "batch_size", "epochs", "warmup_cuts", "warmup_contours", "crops", "weights",
-                 "optimiser", "classifier_rate"}
-"""Settings of the bare classifier that all rows start from; no other changes it."""
+_ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
+_WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
+                                "warmup_contours", "classifier_rate", "decoder_rate"})
+_ENERGY = frozenset({"decoder_rate", "alpha", "area_weight", "lambda1", "lambda2", "lambda3", "lambda4"})
+WARM_UP_READS = _ALL_READ | {"warmup_cuts", "warmup_contours", "weights", "classifier_rate"}
+READS = {
+    "casm": _ALL_READ | _WITH_A_CLASSIFIER | {"casm_area"},
+    "autoencoder": _ALL_READ | _ENERGY | {"autoencoder_width", "autoencoder_poolings"},
+    "bipartition": _ALL_READ | _WITH_A_CLASSIFIER | _ENERGY | {
+        "matrix_rate", "background_probability", "classifier_learns", "judge", "judge_turns", "batch_norm", "regularised",
+        "mask", "features", "initial_foreground"},
+}
+"""Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
 
 
 def reading(default: Any, *, alternatives: tuple | str, why: str, where: str) -> Any:
@@ -195,17 +205,16 @@ class Configuration:
 
     def decisive(self) -> dict[str, Any]:
         """`to_dict` without what the row does not read: another value of these gives the same run."""
-        unread: Set[str] = set()
-        if self.row in ROWS:
+        if self.row == WARM_UP:
+            read = WARM_UP_READS
+        else:
             row = ROWS[self.row]
-            unread |= {"casm_area"} if row.network != "casm" else set()
-            unread |= {"autoencoder_width", "autoencoder_poolings"} if row.network != "autoencoder" else set()
-            unread |= {"features"} if row.network != "bipartition" else set()
-            unread |= {"judge_turns"} if self.judge != "turns" or row.network != "bipartition" else set()
-            unread |= {"lambda3", "lambda4", "matrix_rate"} if row.energy != "mumford_shah" else set()
-        elif self.row == WARM_UP:
-            unread = self.to_dict().keys() - WARM_UP_READS
-        return {name: value for name, value in self.to_dict().items() if name not in unread}
+            read = READS[row.network]
+            if row.energy != "mumford_shah":
+                read = read - {"lambda3", "lambda4", "matrix_rate"}
+            if self.judge != "turns":
+                read = read - {"judge_turns"}
+        return {name: value for name, value in self.to_dict().items() if name in read}
 
 
 def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:

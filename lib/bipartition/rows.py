@@ -33,7 +33,7 @@ class Row:
     Attributes
     ----------
     network : str
-        ``"bipartition"`` (Figures 1 and 2), ``"autoencoder"`` (section 4.2), ``"casm"`` or ``"classifier"``.
+        ``"bipartition"`` (Figures 1 and 2), ``"autoencoder"`` (section 4.2) or ``"casm"``.
     energy : str or None
         ``"chan_vese"`` is (7), ``"mumford_shah"`` is (10).
     letter : str
@@ -42,6 +42,8 @@ class Row:
         IoU in Table 1 by class; empty for what is not in Table 1.
     settings : mapping
         What the row needs of `bipartition.configuration.Configuration`, whatever the profile has for all rows.
+    changed_in : int
+        Version of the method (`bipartition.runs.METHOD_VERSION`) in which this row alone last changed.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Row:
     energy: str | None = None
     paper: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    changed_in: int = 1
 
 
 def _table_row(*values: float) -> Mapping[str, float]:
@@ -64,7 +67,7 @@ NOTHING_HOLDS_THE_FOREGROUND = MappingProxyType({"lambda1": 0.0, "lambda2": 3e-4
 ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row(
         name="casm", title="CASM (baseline)", letter="a",
-        network="casm",
+        network="casm", changed_in=6,
         about="Zolna et al.: a decoder hides the object from a classifier that learns to find it all the same.",
         settings=MappingProxyType({"classifier_rate": 1e-3, "decoder_rate": 1e-3}),
         paper=_table_row(0.79, 0.80, 0.81, 0.79, 0.66, 0.63),

@@ -18,13 +18,16 @@ from typing import Any
 import numpy as np
 
 from bipartition.configuration import Configuration
+from bipartition.rows import ROWS
 
-__all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by", "place", "prepared_root", "project_root",
+__all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by",
+           "method_version", "place", "prepared_root", "project_root",
            "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
            "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 5
-"""Raised by hand when a change of the code may change results: older runs are then no longer up to date."""
+"""Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
+alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
 
 
 def project_root() -> Path:
@@ -70,9 +73,14 @@ def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
     return {
         "configuration": configuration.decisive(),
         "data": data_checksum,
-        "weights": weights_source(configuration),
-        "method_version": METHOD_VERSION,
+        "weights": weights_source(configuration) if "weights" in configuration.decisive() else None,
+        "method_version": method_version(configuration.row),
     }
+
+
+def method_version(row: str) -> int:
+    """`METHOD_VERSION`, or the later one in which the row alone changed."""
+    return max(METHOD_VERSION, ROWS[row].changed_in if row in ROWS else 0)
 
 
 def weights_source(configuration: Configuration) -> dict[str, str]:

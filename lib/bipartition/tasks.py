@@ -130,7 +130,7 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
     def inputs() -> dict[str, Any]:
         return {"configuration": configuration.to_dict(), "prepared": _checksum(profile, dataset),
-                "weights": _weights_file(configuration), "method_version": runs.METHOD_VERSION,
+                "weights": _weights_file(configuration), "method_version": runs.method_version(row),
                 "made_by": runs.read_json(folder / "config.json").get("made_by")}
 
     def is_finished() -> bool:

@@ -169,7 +169,7 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
     file = os.environ.get("RESNET18_WEIGHTS") if configuration.weights == "imagenet" else None
-    weights = "none" if start else file or configuration.weights
+    weights = "none" if start or not _has_classifier(configuration) else file or configuration.weights
     with torch.random.fork_rng():
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
         classifier = Classifier(len(prepared.classes), weights)
@@ -243,7 +243,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
 
 
 def _has_classifier(configuration: Configuration) -> bool:
-    return ROWS[configuration.row].network != "autoencoder"
+    return configuration.row == WARM_UP or ROWS[configuration.row].network != "autoencoder"
 
 
 def _as_csv(history: list[dict[str, float]]) -> str:
