@@ -195,10 +195,9 @@ def test_an_unknown_profile_is_refused_with_the_right_ones(places, capsys):
 
 
 def test_a_second_pipeline_waits_and_names_the_first(stage, tiny_profile, places):
-    folder = places / "results" / "tiny"
-    folder.mkdir(parents=True)
+    (places / "results").mkdir(parents=True)
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(tiny_profile), "--steps", "report"]
-    with open(folder / ".lock", "w", encoding="utf-8") as stream:
+    with open(places / "results" / ".tiny.lock", "w", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         stream.write("4711")
         stream.flush()

@@ -1,7 +1,9 @@
 """The loop: pre-processing, schedule of randomness, exact resume, what a finished run leaves, and that it learns."""
 
 import dataclasses
+import os
 import re
+import threading
 
 import numpy as np
 import pandas as pd
@@ -191,6 +193,44 @@ class TestTrainRow:
         with pytest.raises(KeyboardInterrupt):
             train(tiny(lambda1=2.0), cartoons, tmp_path)
         assert not runs.is_finished(folder, runs.made_by(tiny(lambda1=2.0), cartoons.checksum))
+
+    def test_two_processes_train_in_one_folder_one_after_the_other(self, cartoons, tmp_path, capsys):
+        folder = tmp_path / "chan_vese" / "seed0"
+        second = threading.Thread(target=train, args=(tiny(warmup_epochs=0), cartoons, tmp_path))
+        with runs.alone(folder):
+            second.start()
+            second.join(timeout=3)
+            assert second.is_alive() and not folder.exists()
+        second.join()
+        assert f"process {os.getpid()} is at work on {folder}: waiting" in capsys.readouterr().out
+        assert (folder / "metrics.json").is_file()
+
+    def test_what_a_process_left_that_was_killed_while_it_wrote_is_removed(self, cartoons, tmp_path):
+        folder = tmp_path / "chan_vese" / "seed0"
+        folder.mkdir(parents=True)
+        (folder / ".checkpoint.pt.x1y2z3.pt").write_bytes(b"half")
+        train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        assert not list(folder.glob(".*"))
+
+    @pytest.mark.parametrize("content", [b"", b"nothing of the kind", None], ids=["empty", "text", "cut short"])
+    def test_a_damaged_checkpoint_is_named_with_the_way_out(self, cartoons, tmp_path, monkeypatch, content):
+        path = tmp_path / "chan_vese" / "seed0" / "checkpoint.pt"
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_finish", lambda *state: (_ for _ in ()).throw(KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
+        with pytest.raises(ValueError, match="checkpoint.pt is not a checkpoint, or a damaged one; delete it, and the"):
+            train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        path.unlink()
+        folder, _ = train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        assert (folder / "metrics.json").is_file()
+
+    def test_a_weights_file_in_the_home_folder_is_found(self, cartoons, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        torch.save(Classifier(1000).body.state_dict(), tmp_path / "mine.pth")
+        monkeypatch.setenv("RESNET18_WEIGHTS", "~/mine.pth")
+        train(tiny(row="classifier", weights="imagenet", epochs=1), cartoons, tmp_path / "runs")
 
     @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}), ("chan_vese", {"judge": "turns"})])
     def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, settings, monkeypatch):

@@ -5,13 +5,13 @@
 
 import argparse
 import contextlib
-import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from bipartition import runs
 from bipartition.datasets import NAMES
 from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
@@ -25,7 +25,7 @@ PROCESSES, FIRST = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK"
 
 
 class PipelineError(RuntimeError):
-    """A step that did not leave what it should have, or a place that cannot be written to."""
+    """A step that did not leave what it should have, or one that several processes cannot share."""
 
 
 def request_for(
@@ -69,7 +69,7 @@ def reproduce(request: Request) -> int:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
                             "and draw with one process afterwards")
     done = 0
-    with _alone(request.folder) if FIRST else contextlib.nullcontext():
+    with runs.alone(request.folder) if FIRST else contextlib.nullcontext():
         _together()
         tasks = plan(request)
         for number, task in enumerate(tasks, start=1):
@@ -138,32 +138,6 @@ def _seeds(text: str) -> tuple[int, ...]:
         if not (seed.isascii() and seed.isdecimal()):
             raise ValueError(f'seed {seed!r} is no whole number; write for example SEEDS="0 1 2"')
     return tuple(dict.fromkeys(map(int, seeds)))
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One pipeline at a time for one profile: a second one waits, and says for whom."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = open(folder / ".lock", "a+", encoding="utf-8")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise PipelineError(
-            f"cannot write to {folder}: {error.strerror}; check the folder and its permissions, "
-            "or name another place in BIPARTITION_RESULTS"
-        ) from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read().strip() or "?"
-            _say(f"process {holder} is at work on {folder}: waiting for it to end (Ctrl-C gives up)")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
 
 
 def _together() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -20,7 +21,7 @@ import numpy as np
 from bipartition.configuration import Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["METHOD_VERSION", "data_root", "fingerprint", "is_finished", "made_by",
+__all__ = ["METHOD_VERSION", "alone", "data_root", "fingerprint", "is_finished", "made_by",
            "method_version", "place", "prepared_root", "project_root",
            "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
            "write_bytes", "write_json", "write_text"]
@@ -115,6 +116,39 @@ def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
     settings = recorded.get("configuration") or {}
     named = {name: settings[name] for name in made_by["configuration"] if name in settings}
     return recorded | {"configuration": named} == made_by
+
+
+@contextlib.contextmanager
+def alone(work: Path) -> Iterator[None]:
+    """Let one process at a time work on a folder, which need not be there yet; another waits, and says for whom.
+
+    The lock is the system's, on a hidden file beside the folder, and ends with its process.
+
+    Raises
+    ------
+    OSError
+        If the place cannot be written to.
+    """
+    lock = work.with_name(f".{work.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write to {lock.parent}: {error.strerror}; check the folder and its permissions, or "
+                                   "name another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            print(f"process {stream.read().strip() or '?'} is at work on {work}: waiting for it to end (Ctrl-C gives up)",
+                  flush=True)
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate()
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
 
 
 @contextlib.contextmanager

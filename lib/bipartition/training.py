@@ -3,10 +3,12 @@
 What a row learns from in one epoch, and what it draws, is in `epochs`.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
 import os
+import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +41,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
               report: Callable[[str], None] = print) -> None:
     """Train one row and evaluate it, or go on where an earlier call stopped, or do nothing if it is finished.
 
+    Where another process trains in the same folder, this one waits for it.
+
     Parameters
     ----------
     configuration : Configuration
@@ -62,9 +66,15 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     """
     accelerator = accelerator_for_this_machine()
     _check(configuration, prepared, accelerator.num_processes)
-    report = report if accelerator.is_main_process else _silent
+    with runs.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
+        accelerator.wait_for_everyone()
+        _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else _silent, accelerator)
+        accelerator.wait_for_everyone()
+
+
+def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, profile: str, report: Callable[[str], None],
+               accelerator: Accelerator) -> None:
     made_by = runs.made_by(configuration, prepared.checksum)
-    accelerator.wait_for_everyone()
     if runs.is_finished(folder, made_by):
         report(f"{folder}: finished already")
         return
@@ -77,46 +87,45 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
-    material = Material.of(train, accelerator.device)
+    config = {
+        "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
+        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
+        "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
+    }
     steps = max(1, len(train.labels) // configuration.batch_size)
     schedulers = schedulers_for(learner, steps * configuration.epochs)
-    state = _resume(folder, made_by, learner, schedulers, accelerator)
-    history, minutes = state["history"], state["minutes"]
+    history, minutes = _resume(folder, made_by, learner, schedulers, accelerator)
     accelerator.wait_for_everyone()  # all have read what the first now writes
-
     if accelerator.is_main_process:
+        for unfinished in folder.glob(".*"):  # files of a process that was killed while it wrote
+            unfinished.unlink()
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
-        runs.write_json(folder / "config.json", {
-            "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
-            "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
-            "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
-            "minutes": None,
-        })
+        runs.write_json(folder / "config.json", config | {"minutes": None})
     if unused := unused_card():
         report(unused)
-    for epoch in range(len(history), configuration.epochs):
-        began = time.perf_counter()
-        try:
+    try:
+        material = Material.of(train, accelerator.device)
+        for epoch in range(len(history), configuration.epochs):
+            began = time.perf_counter()
             taught = judges_turn(learner, material, configuration, epoch)
             means = train_epoch(learner, material, configuration, epoch, steps, schedulers) | taught
-        except FloatingPointError as error:
-            kept = f"the state after epoch {epoch} is kept in {folder / 'checkpoint.pt'}" if epoch else "no state was kept yet"
-            raise FloatingPointError(f"{error}; {kept}") from None
-        except torch.OutOfMemoryError as error:
-            raise RuntimeError(_too_large(configuration, accelerator)) from error
-        if not accelerator.is_main_process:
-            continue
-        history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
-        minutes += (time.perf_counter() - began) / 60
-        runs.write_text(folder / "history.csv", _as_csv(history))
-        _save_checkpoint(folder, made_by, learner, schedulers, history, minutes)
-        rate = steps * configuration.batch_size / (time.perf_counter() - began)
-        report(_line(configuration, history[-1], rate))
-
-    if accelerator.is_main_process:
-        _finish(folder, learner, val, prepared, accelerator, minutes)
-    accelerator.wait_for_everyone()
+            if not accelerator.is_main_process:
+                continue
+            history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
+            minutes += (time.perf_counter() - began) / 60
+            runs.write_text(folder / "history.csv", _as_csv(history))
+            _save_checkpoint(folder, made_by, learner, schedulers, history, minutes)
+            rate = steps * configuration.batch_size / (time.perf_counter() - began)
+            report(_line(configuration, history[-1], rate))
+        if accelerator.is_main_process:
+            _finish(folder, learner, val, prepared, accelerator, config | {"minutes": round(minutes, 3)})
+    except FloatingPointError as error:
+        kept = f"the state after epoch {len(history)} is kept in {folder / 'checkpoint.pt'}" if history else (
+            "no state was kept yet")
+        raise FloatingPointError(f"{error}; {kept}") from None
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(_too_large(configuration, accelerator, train)) from error
 
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
@@ -147,15 +156,14 @@ def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: 
 
 
 def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, accelerator: Accelerator,
-            minutes: float) -> None:
+            config: dict[str, Any]) -> None:
     masks, logits = predict(learner, val.images, accelerator)
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     runs.write_array(folder / "masks.npy", masks)
     runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
                                                          in learner.network.state_dict().items() if not _is_older(name)}))
-    config = runs.read_json(folder / "config.json")
-    runs.write_json(folder / "config.json", config | {"minutes": round(minutes, 3)})
+    runs.write_json(folder / "config.json", config)
     runs.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
@@ -168,7 +176,7 @@ def _is_older(name: str) -> bool:
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
-    file = os.environ.get("RESNET18_WEIGHTS") if configuration.weights == "imagenet" else None
+    file = os.path.expanduser(os.environ.get("RESNET18_WEIGHTS", "")) if configuration.weights == "imagenet" else None
     weights = "none" if start or not _has_classifier(configuration) else file or configuration.weights
     with torch.random.fork_rng():
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
@@ -183,19 +191,24 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
 
 
 def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
-            accelerator: Accelerator) -> dict[str, Any]:
+            accelerator: Accelerator) -> tuple[list[dict[str, float]], float]:
+    """History and minutes of what an earlier call left, its state put into learner and schedulers; nothing if none fits."""
     path = folder / "checkpoint.pt"
     if not path.is_file():
-        return {"history": [], "minutes": 0.0}
-    state = torch.load(path, map_location=accelerator.device, weights_only=True)
+        return [], 0.0
+    try:
+        # Not straight to the device: Adam counts its steps on the CPU, and would wait for the card at each of them.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{path} is not a checkpoint, or a damaged one; delete it, and the run begins anew") from error
     if state["made_by"] != runs.fingerprint(made_by):
-        return {"history": [], "minutes": 0.0}
+        return [], 0.0
     learner.network.load_state_dict(state["network"])
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
     for name, optimiser in learner.optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])
         schedulers[name].load_state_dict(state["schedulers"][name])
-    return state
+    return state["history"], state["minutes"]
 
 
 def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
@@ -212,16 +225,16 @@ def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, sc
     runs.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
 
 
-def _too_large(configuration: Configuration, accelerator: Accelerator) -> str:
-    """What is said of mini-batches that the device's memory does not hold; the judge's turns have the warm-up's size."""
+def _too_large(configuration: Configuration, accelerator: Accelerator, train: Split) -> str:
+    """What is said where the device's memory is too small; the judge's turns have the warm-up's mini-batches."""
     sizes = {} if configuration.row == WARM_UP else {"batch_size": configuration.batch_size}
     if configuration.row == WARM_UP or configuration.judge == "turns":
         sizes["warmup_batch_size"] = configuration.warmup_batch_size
     now = ", ".join(f"{name} = {size}" for name, size in sizes.items())
     half = ", ".join(f"{name}: {max(1, size // 2)}" for name, size in sizes.items())
     return (f"{configuration.row} on {configuration.dataset}: the memory of {device_name(accelerator)} does not hold pictures "
-            f"of {configuration.size} x {configuration.size} with {now}; write {half} in the profile, or end what else uses "
-            "the card")
+            f"of {configuration.size} x {configuration.size} with {now} beside the {train.images.nbytes / 1e9:.1f} GB of the "
+            f"training part; write {half} in the profile, or end what else uses the card")
 
 
 def _silent(line: str) -> None:

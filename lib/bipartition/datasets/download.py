@@ -18,7 +18,7 @@ import pooch
 from PIL import Image
 
 from bipartition import runs
-from bipartition.datasets.folders import alone, completed
+from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
 __all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "located", "unpack"]
@@ -127,7 +127,7 @@ def fetch(name: str) -> Path:
     if name not in SETS and name != "sbd":
         raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*SETS, 'sbd'])}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
-    with alone(folder):
+    with runs.alone(folder):
         if name == "sbd":
             devkit = folder / "VOCdevkit" / "VOC2012"
             if not devkit.is_dir():

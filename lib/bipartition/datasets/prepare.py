@@ -18,7 +18,7 @@ import numpy as np
 
 from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
-from bipartition.datasets.folders import alone, completed
+from bipartition.datasets.folders import completed
 from bipartition.datasets.photographs import describe_files
 
 __all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
@@ -137,7 +137,7 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
         if (prepared := _open(folder)) is not None:
             return prepared
         items, left_out = _usable(dataset)
-        with alone(folder):
+        with runs.alone(folder):
             return _open(folder) or _make(dataset, items, left_out, size, folder, made_by)
     except OSError as error:
         way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
