@@ -17,7 +17,7 @@ from bipartition.rows import ROWS
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
          "07_ambiguities", "08_pets"]
 LESSONS = ["10_two_regions", "11_smooth_regions", "12_what_a_classifier_adds", "13_the_networks",
-           "14_reading_the_results", "15_your_own_photographs"]
+           "14_reading_the_results", "15_your_own_photographs", "16_what_is_trained_here"]
 """Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
 CELL_METADATA = {"tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
