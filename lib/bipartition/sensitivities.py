@@ -1,4 +1,4 @@
-"""What one setting alone changes: the trials that differ from the usual settings in it, as a table and as a chart.
+"""What settings change: trials that differ from the usual ones in one, as a table and a chart, and groups that differ in few.
 
 Trials are the lines that `bipartition.trials` leaves; nothing is trained here.
 """
