@@ -17,7 +17,7 @@ from bipartition.rows import ROWS
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
          "07_ambiguities", "08_pets"]
 LESSONS = ["10_two_regions", "11_smooth_regions", "12_what_a_classifier_adds", "13_the_networks",
-           "14_reading_the_results", "15_your_own_photographs"]
+           "14_reading_the_results", "15_your_own_photographs", "16_what_is_trained_here"]
 """Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
 CELL_METADATA = {"tags"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
@@ -123,7 +123,7 @@ def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_pa
     execute(root / "notebooks" / "15_your_own_photographs.ipynb", tmp_path / "copy.ipynb",
             {"folder": str(tmp_path / "mine"), "profile": load_profile(str(profile)).name, "dataset": "cartoons"})
     said = capsys.readouterr().out
-    assert "your photographs: a, b" in said and "cut by the energy" not in said
+    assert "your pictures: a, b" in said and "cut by the energy" not in said
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_photographs_that_are_uploaded_are_cut(root, tmp_path, monkeypatch, caps
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
     nbformat.write(notebook, tmp_path / "uploaded.ipynb")
     execute(tmp_path / "uploaded.ipynb", tmp_path / "copy.ipynb", {})
-    assert "your photographs: beach\n1 of them" in capsys.readouterr().out
+    assert "your pictures: beach\n1 of them" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bipartition.configuration import Configuration
-from bipartition.sensitivities import COLUMNS, USUAL, only_changed, seen_from, sensitivities, sensitivity_figure, spread
+from bipartition.sensitivities import COLUMNS, USUAL, compared, seen_from, sensitivities, sensitivity_figure, spread
 
 USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, alpha=10.0, lambda1=1.0).to_dict()
 
@@ -64,11 +64,59 @@ def test_a_table_from_before_the_intervals_is_read_and_drawn_without_them(trials
     assert "0.47 and 0.49" in spread(table)
 
 
-def test_trials_that_change_some_of_the_named_fields_stand_together(trials):
-    table = only_changed(trials, USUALLY, "chan_vese", ["lambda1", "alpha"])
-    assert table["settings"].tolist() == [USUAL, USUAL, "alpha = 5", "alpha = 20", "lambda1 = 0.3, alpha = 20",
-                                          "lambda1 = 0.3", "lambda1 = 0.3", "lambda1 = 0.3"]
-    assert table["IoU"].iloc[0] == "0.47 [0.44, 0.50]" and table["area"].iloc[0] == "0.30"
+def lines_of(table):
+    return [tuple(line) for line in table.drop(columns=["area", "grey", "accuracy"]).itertuples(index=False)]
+
+
+def test_trials_that_differ_in_the_named_fields_only_stand_together(trials):
+    table = compared(trials, USUALLY, "chan_vese", ["lambda1", "alpha"])
+    assert list(table) == ["in common", "lambda1", "alpha", "seed", "IoU", "area", "grey", "accuracy"]
+    assert lines_of(table) == [
+        ("as usual", "0.3", "10", 0, "0.29 [0.26, 0.32]"), ("", "0.3", "10", 1, "0.35 [0.32, 0.38]"),
+        ("", "0.3", "20", 0, "0.43 [0.40, 0.46]"), ("", "1", "5", 0, "0.46 [0.43, 0.49]"),
+        ("", "1", "10", 0, "0.47 [0.44, 0.50]"), ("", "1", "10", 1, "0.49 [0.46, 0.52]"),
+        ("", "1", "20", 0, "0.40 [0.37, 0.43]")]
+    assert table["area"].iloc[0] == "0.30"
+
+
+def test_a_group_apart_from_the_usual_run_says_what_it_has_in_common_and_comes_after_it():
+    table = compared(pd.DataFrame([
+        trial(0.43, area_weight="share", epochs=4, alpha=2.0), trial(0.5, epochs=4, alpha=2.0), trial(0.47),
+        trial(0.3, epochs=9), trial(0.44, area_weight="root")]), USUALLY, "chan_vese", ["area_weight", "lambda1"])
+    assert lines_of(table) == [
+        ("as usual", "constant", 0, "0.47 [0.44, 0.50]"), ("", "root", 0, "0.44 [0.41, 0.47]"),
+        ("alpha = 2, epochs = 4", "constant", 0, "0.50 [0.47, 0.53]"), ("", "share", 0, "0.43 [0.40, 0.46]")]
+
+
+def test_a_field_that_no_group_varies_is_no_column_and_a_seed_alone_is_no_group(trials):
+    assert list(compared(trials, USUALLY, "chan_vese", ["judge", "features"])) == [
+        "in common", "judge", "seed", "IoU", "area", "grey", "accuracy"]
+    apart = pd.DataFrame([trial(0.4, judge="snapshot"), trial(0.5, seed=1)])
+    assert compared(apart, USUALLY, "chan_vese", ["judge"]).empty
+    assert compared(trials, USUALLY, "chan_vese", ["features"]).empty
+
+
+def test_what_a_trial_does_not_read_has_no_value_and_parts_no_group():
+    table = compared(pd.DataFrame([
+        trial(0.5, judge="turns", judge_turns=1), trial(0.6, judge="turns"), trial(0.4, judge="snapshot", judge_turns=2)]),
+        USUALLY, "chan_vese", ["judge", "judge_turns"])
+    assert table[["judge", "judge_turns"]].to_numpy().tolist() == [["snapshot", "–"], ["turns", "1"], ["turns", "3"]]
+    table = compared(pd.DataFrame([trial(0.5, lambda3=2.0), trial(0.4, judge="snapshot")]), USUALLY, "chan_vese", ["judge"])
+    assert table["in common"].tolist() == ["as usual", ""]
+
+
+def test_every_trial_is_shown_beside_the_usual_run_where_one_value_is_enough():
+    alone = pd.DataFrame([trial(0.1, optimiser="adam", warmup_epochs=0, alpha=3.0)])
+    fields = ["optimiser", "warmup_epochs", "judge"]
+    assert compared(alone, USUALLY, "chan_vese", fields).empty
+    assert lines_of(compared(alone, USUALLY, "chan_vese", fields, at_least=1)) == [
+        ("alpha = 3", "adam", "0", 0, "0.10 [0.07, 0.13]")]
+
+
+def test_settings_that_todays_configuration_refuses_are_shown_all_the_same():
+    old = pd.DataFrame([trial(0.5, judge="jury"), trial(0.4), trial(0.3, crayons=3), trial(0.2, crayons=3, alpha=1.0)])
+    assert lines_of(compared(old, USUALLY, "chan_vese", ["judge"]))[1] == ("", "live", 0, "0.40 [0.37, 0.43]")
+    assert compared(old, USUALLY, "chan_vese", ["alpha"])["in common"].tolist() == ["crayons = 3", ""]
 
 
 def test_the_sentence_tells_where_one_setting_can_lead(trials):

@@ -49,10 +49,8 @@ def stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> list[str]:
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:
-    """``history.csv`` of a run, one line an epoch; shares of the validation part without their prefix ``val_``."""
-    table = pd.read_csv(runs.run_folder(profile.name, dataset, row, seed) / "history.csv")
-    watched = {name: name.removeprefix("val_") for name in table if name.startswith("val_")}
-    return table.drop(columns=[name for name in watched.values() if name in table]).rename(columns=watched)
+    """``history.csv`` of a run, one line an epoch; what begins with ``val_`` was measured on the validation part."""
+    return pd.read_csv(runs.run_folder(profile.name, dataset, row, seed) / "history.csv")
 
 
 def changed_here(configuration: Configuration) -> str:

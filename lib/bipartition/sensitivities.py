@@ -1,10 +1,11 @@
-"""What one setting alone changes: the trials that differ from the usual settings in it, as a table and as a chart.
+"""What settings change: trials that differ from the usual ones in one, as a table and a chart, and groups that differ in few.
 
 Trials are the lines that `bipartition.trials` leaves; nothing is trained here.
 """
 
+import dataclasses
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,9 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from bipartition.configuration import Configuration
 from bipartition.figures import COLOURS, STYLE, WIDTH
 
-__all__ = ["COLUMNS", "USUAL", "only_changed", "seen_from", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
+__all__ = ["COLUMNS", "USUAL", "compared", "seen_from", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
 
 USUAL = "usual"
 """In the column ``field``, of the lines with the usual settings."""
@@ -86,24 +88,44 @@ def seen_from(trials: pd.DataFrame, usual: Mapping[str, Any], base: Mapping[str,
     return trials.assign(settings=trials["settings"].map(shift))
 
 
-def only_changed(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Collection[str]) -> pd.DataFrame:
-    """Trials of a row that differ from the usual ones in nothing but some of `fields`, as a page shows them.
+def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Sequence[str], *,
+             at_least: int = 2) -> pd.DataFrame:
+    """Groups of trials of a row that agree in everything but some of `fields`, as a page shows them.
+
+    Parameters
+    ----------
+    trials, usual, row
+        As for `sensitivities`.
+    fields : sequence of str
+        In which the trials of a group may differ.  One that a trial does not read, as ``judge_turns`` of a snapshot, has no
+        value there.
+    at_least : int
+        How many different values a seed of a group must have to be shown.  1 shows every trial, beside the usual run.
 
     Returns
     -------
     DataFrame
-        One line a trial, the usual ones first: ``settings`` (what differs, as text), ``seed``, ``IoU`` (with its interval),
-        ``area``, ``grey``, ``accuracy``.
+        One line a trial, the group of the usual run first: ``in common`` (what the group has that differs from the usual
+        run, blank where it is as in the line above), those of `fields` that vary within a group, ``seed``, ``IoU`` (with its
+        interval where there is one), ``area``, ``grey``, ``accuracy``.
     """
-    found = [(line, changed) for line, changed in _changes(trials, usual, row) if set(changed) <= set(fields)]
-    found.sort(key=lambda pair: (len(pair[1]) > 0, [(name, *_order(value)) for name, value in sorted(pair[1].items())],
-                                 pair[0]["seed"]))
-    lines = []
-    for line, changed in found:
-        text = ", ".join(f"{name} = {_shown(changed[name])}" for name in fields if name in changed) or USUAL
-        lines.append({"settings": text, "seed": line["seed"], "IoU": with_interval(line)}
-                     | {name: f"{line[name]:.2f}" for name in ("area", "grey", "accuracy")})
-    return pd.DataFrame(lines, columns=["settings", "seed", "IoU", "area", "grey", "accuracy"])
+    groups = _groups(trials, usual, row, fields, at_least)
+    beside = [_values({**usual, "row": row}, fields)] if at_least < 2 else []
+    varying = [place for place in range(len(fields)) if any(
+        len({values[place] for values in [*beside, *(values for values, _ in lines)]}) > 1 for lines in groups.values())]
+    shown = []
+    for rest, lines in groups.items():
+        first, _ = lines[0]
+        same = dict(rest) | {name: value for place, (name, value) in enumerate(zip(fields, first, strict=True))
+                             if place not in varying and value is not None and value != usual.get(name)}
+        text = ", ".join(f"{name} = {_shown(value)}" for name, value in same.items()) or "as usual"
+        for values, line in sorted(lines, key=lambda pair: (*map(_order, pair[0]), pair[1]["seed"])):
+            shown.append({"in common": text} | {fields[place]: _shown(values[place]) for place in varying}
+                         | {"seed": line["seed"], "IoU": with_interval(line)}
+                         | {name: f"{line[name]:.2f}" for name in ("area", "grey", "accuracy")})
+            text = ""
+    names = ["in common", *(fields[place] for place in varying), "seed", "IoU", "area", "grey", "accuracy"]
+    return pd.DataFrame(shown, columns=names)
 
 
 def spread(table: pd.DataFrame) -> str:
@@ -182,6 +204,37 @@ def _changes(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> Iterat
     yield from last.values()
 
 
+def _groups(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Sequence[str],
+            at_least: int) -> dict[tuple, list[tuple[tuple, dict[str, Any]]]]:
+    """Trials as pairs of values of `fields` and line, by what else they change; only seeds with so many different values."""
+    found: dict[tuple, dict[int, list[tuple[tuple, dict[str, Any]]]]] = {}
+    for line, changed in _changes(trials, usual, row):
+        settings = {**usual, "row": row, **changed}
+        rest = tuple(sorted((name, changed[name]) for name in changed if name in _read(settings) and name not in fields))
+        found.setdefault(rest, {}).setdefault(line["seed"], []).append((_values(settings, fields), line))
+    groups = {}
+    for rest in sorted(found, key=lambda rest: (len(rest), str(rest))):
+        enough = [pairs for pairs in found[rest].values() if len({values for values, _ in pairs}) >= at_least]
+        if enough:
+            groups[rest] = [pair for pairs in enough for pair in pairs]
+    return groups
+
+
+def _values(settings: Mapping[str, Any], fields: Sequence[str]) -> tuple:
+    read = _read(settings)
+    return tuple(read.get(name) for name in fields)
+
+
+def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the row does not read; all of it where today's `Configuration` would refuse it."""
+    names = {item.name for item in dataclasses.fields(Configuration)}
+    try:
+        read = Configuration(**{name: value for name, value in settings.items() if name in names}).decisive()
+    except ValueError:
+        return dict(settings)
+    return {name: value for name, value in settings.items() if name not in names or name in read}
+
+
 def _order(value: Any) -> tuple[bool, float, str]:
     """Numbers by their size, then words."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -189,6 +242,8 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
