@@ -81,3 +81,15 @@ def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_p
 def test_a_mistyped_setting_is_named(tiny_profile, lines, capsys, argument, message):
     assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", argument]) == 1
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("row", "argument", "message"), [
+    ("chan_vese", "seed=3", "seed is no setting of a trial of chan_vese; write --seed VALUE"),
+    ("chan_vese", "row=casm", "row is no setting of a trial of chan_vese; write --row VALUE"),
+    ("chan_vese", "lambda3=2", "lambda3 is no setting of a trial of chan_vese; what it reads is alpha, "),
+    ("casm", "alpha=3", "alpha is no setting of a trial of casm; what it reads is batch_size, casm_area, "),
+    ("classifier", "epochs=3", "epochs is no setting of a trial of classifier; what it reads is optimiser, size, warmup_")])
+def test_a_setting_without_effect_is_refused_before_anything_is_trained(tiny_profile, places, capsys, row, argument, message):
+    assert trials.main(["--profile", str(tiny_profile), "--row", row, argument]) == 1
+    assert message in capsys.readouterr().err
+    assert not (places / "results" / "trials").exists()

@@ -22,7 +22,6 @@ USUAL = "usual"
 """In the column ``field``, of the lines with the usual settings."""
 NUMBERS = ("iou", "iou_low", "iou_high", "area", "grey", "accuracy", "boundary_iou")
 COLUMNS = ("field", "value", "seed", *NUMBERS, "command")
-_NO_SETTINGS = ("row", "dataset", "seed")
 _LINE, _SEED_SHIFT = 0.165, 0.22
 
 
@@ -199,7 +198,7 @@ def _changes(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> Iterat
     for line in mine.to_dict("records"):
         settings = json.loads(line["settings"])
         changed = {name: value for name, value in settings.items()
-                   if name not in _NO_SETTINGS and (name not in usual or usual[name] != value)}
+                   if name not in usual or usual[name] != value}
         last[line["seed"], frozenset(changed.items())] = line, changed
     yield from last.values()
 

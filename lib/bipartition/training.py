@@ -31,7 +31,11 @@ from bipartition.networks import Classifier
 from bipartition.prediction import predict
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
+__all__ = ["WARM_UP_SETTINGS", "fresh_learner", "train_row", "warm_up_configuration"]
+
+WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
+                    "warmup_contours", "weights", "optimiser")
+"""What a row's configuration says of the warm-up that it starts from."""
 
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
@@ -130,11 +134,9 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
     """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
-    kept = ("dataset", "seed", "size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts",
-            "warmup_crops", "warmup_contours", "weights", "optimiser")
     return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
                          crops=configuration.warmup_crops, batch_size=configuration.warmup_batch_size,
-                         **{name: getattr(configuration, name) for name in kept})
+                         **{name: getattr(configuration, name) for name in ("dataset", "seed", *WARM_UP_SETTINGS)})
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:

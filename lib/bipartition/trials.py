@@ -31,6 +31,10 @@ COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "iou_low", "
 pictures, and says nothing of another seed."""
 
 
+NAMED = {"row", "dataset", "seed"}
+"""What a run is called by: options of the command line, and no settings."""
+
+
 def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Train a row with `settings` in place of the profile's, or find it trained; returns its `summary`.
 
@@ -39,13 +43,18 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     Raises
     ------
     ValueError
-        For an unknown row, data set or setting.
+        For an unknown row, data set or setting, and for a setting that such a run does not read.
     """
     from bipartition.datasets.prepare import prepare
-    from bipartition.training import train_row, warm_up_configuration
+    from bipartition.training import WARM_UP_SETTINGS, train_row, warm_up_configuration
 
     usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)
+    read = WARM_UP_SETTINGS if row == WARM_UP else configuration.decisive().keys() - NAMED
+    for name in settings:
+        if name not in read:
+            way_out = f"write --{name} VALUE" if name in NAMED else f"what it reads is {', '.join(sorted(read))}"
+            raise ValueError(f"{name} is no setting of a trial of {row}; {way_out}")
     warm_up = warm_up_configuration(configuration)
     options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
     prepared = prepare(dataset, configuration.size, options)
