@@ -104,8 +104,10 @@ class TestTheStep:
         after = learner.network.state_dict()
         assert any(not torch.equal(before[name], after[name]) for name in before)
 
-    def test_a_classifier_left_alone_stays_as_it_was(self, batch):
-        learner = learner_of("chan_vese", classifier_learns="nothing")
+    @pytest.mark.parametrize("batch_norm", ["shared", "separate", "frozen"])
+    def test_a_classifier_left_alone_stays_as_it_was(self, batch, batch_norm):
+        learner = learner_of("chan_vese", classifier_learns="nothing", batch_norm=batch_norm)
+        learner.network.train()
         before = {name: value.clone() for name, value in learner.network.classifier.state_dict().items()}
         learner.step(*batch, torch.Generator())
         after = learner.network.classifier.state_dict()
@@ -136,13 +138,14 @@ class TestTheStep:
 
 
 class TestTheJudgesTurn:
-    def judge(self):
-        learner = learner_of("chan_vese", judge="turns", batch_norm="frozen", optimiser="adam", classifier_rate=1e-3)
+    def judge(self, batch_norm="frozen"):
+        learner = learner_of("chan_vese", judge="turns", batch_norm=batch_norm, optimiser="adam", classifier_rate=1e-3)
         learner.network.train()
         return learner, JudgeLearner(learner)
 
-    def test_only_the_judge_learns(self, batch):
-        learner, judge = self.judge()
+    @pytest.mark.parametrize("batch_norm", ["shared", "separate", "frozen"])
+    def test_only_the_judge_learns(self, batch, batch_norm):
+        learner, judge = self.judge(batch_norm)
         before = {name: value.clone() for name, value in learner.network.state_dict().items()}
         judge.step(*batch, torch.Generator().manual_seed(0))
         moved = {name for name, value in learner.network.state_dict().items() if not torch.equal(before[name], value)}

@@ -214,6 +214,12 @@ class TestBiPartitionNetwork:
         assert (gradient_size(classifier) > 0) == reached
         assert gradient_size(network.mask_decoder) > 0
 
+    @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("mask", True), ("foreground", False)])
+    def test_whether_the_scores_of_the_background_picture_teach_the_classifier(self, classifier, image, learns, reached):
+        partition = BiPartitionNetwork(classifier, matrices=False, classifier_learns=learns)(image)
+        partition.background_logits.square().sum().backward()
+        assert (classifier.body.fc.weight.grad is not None) == reached
+
     @pytest.mark.parametrize(("learns", "reached"), [("everything", True), ("mask", False)])
     def test_whether_f_and_b_teach_the_classifier(self, classifier, image, learns, reached):
         network = BiPartitionNetwork(classifier, matrices=True, classifier_learns=learns)

@@ -103,8 +103,9 @@ class Configuration:
     classifier_learns: str = reading(
         "everything", alternatives=("everything", "mask", "foreground", "clean", "nothing"), where="(20), (23)",
         why="(20) gives the classifier the gradient of L and of CE(o); mask: all but what comes through F and B, whose fit to "
-            "the colours would take the feature maps over; foreground: all but the background loss (13), which then reaches "
-            "the decoders only; clean: CE(o) only; nothing: it stays as the warm-up left it")
+            "the colours would take the feature maps over; foreground: all but what comes through the scores of the "
+            "background picture, so that (13) teaches it nothing but where to cut; clean: CE(o) only; nothing: it stays as "
+            "the warm-up left it")
     judge: str = reading(
         "live", alternatives=("live", "snapshot", "turns"), where="3.1 \"like Siamese networks\", (18)",
         why="live: one classifier for all three passes; snapshot: the cut pictures are scored by the classifier as the warm-up "

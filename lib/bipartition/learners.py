@@ -204,6 +204,7 @@ class JudgeLearner:
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """One step of the judge's parameters; the network's others, which need no gradient here, stay."""
         judge = self.network.snapshot.requires_grad_(True)
+        self.network.eval()  # the masks as they are, and no running statistics of the classifier move
         cut = (torch.rand(len(image), 1, 1, 1, generator=rng) < self.CUTS).to(image.device)
         seen = torch.where(cut, random_cuts(image, rng, contours=self.configuration.warmup_contours), 1.0)
         with self.accelerator.autocast():
@@ -217,6 +218,7 @@ class JudgeLearner:
         means |= {f"judge_{name}": part.mean() for name, part in parts.items()}
         descend(self.optimisers, sum(means.values()), self.accelerator)
         judge.requires_grad_(False)
+        self.network.train()
         return means
 
 

@@ -280,7 +280,7 @@ class BiPartitionNetwork(nn.Module):
     def train(self, mode: bool = True) -> "BiPartitionNetwork":
         """Training mode, except for the classifier's batch norm where that is to stay as the warm-up left it."""
         super().train(mode)
-        if self.batch_norm == "frozen":
+        if self.batch_norm == "frozen" or self.classifier_learns == "nothing":
             self.classifier.eval()
         if self.snapshot is not None:
             self.snapshot.eval()
