@@ -11,7 +11,7 @@ import yaml
 
 from bipartition import runs
 from bipartition.configuration import Configuration
-from bipartition.datasets import NAMES
+from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
 
 __all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
@@ -142,13 +142,20 @@ def _checked(name: str, content: Any) -> Profile:
     if set(content["sets"]) != set(SETS):
         raise ValueError(f"sets needs both {' and '.join(SETS)}")
     _only_known("data set", [*content["sets"].values(), *content["data"], *content["per_dataset"]], NAMES)
+    for dataset, options in content["data"].items():
+        check_options(dataset, options)
+    if content["sets"]["table1"] not in WITH_TRUTH:
+        raise ValueError(f"sets: table1: {content['sets']['table1']} has no masks to measure IoU on; those that have are "
+                         f"{', '.join(WITH_TRUTH)}")
     _only_known("row", content["rows"], ROWS)
+    if not content["rows"]:
+        raise ValueError(f"rows is empty; name one at least of {', '.join(ROWS)}")
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
-        if "size" in settings:
-            raise ValueError(
-                f"per_row: {row}: size: all rows of a data set share its pictures; set it in training or per_dataset"
-            )
+        for setting in settings:
+            if setting in ("size", "weights") or setting.startswith("warmup_"):
+                raise ValueError(f"per_row: {row}: {setting}: all rows of a data set share its pictures and their warm-up; set "
+                                 "it in training or per_dataset")
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")

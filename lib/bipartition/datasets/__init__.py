@@ -1,16 +1,19 @@
 """The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from bipartition.datasets.photographs import Item
 
-__all__ = ["NAMES", "Cartoons", "DataSet", "Item", "open_dataset"]
+__all__ = ["NAMES", "WITH_TRUTH", "Cartoons", "DataSet", "Item", "check_options", "open_dataset"]
 
 NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
+WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")
+"""Those with masks, on which IoU can be measured."""
 
 
 class DataSet(Protocol):
@@ -58,11 +61,7 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     FileNotFoundError
         If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
-    for option, value in (("train", train), ("val", val)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{option} = {value!r} pictures of {name}; give a whole number from 1, or nothing for all")
-    if evaluated not in ("val", "choosing") or (evaluated == "choosing" and name != "voc2012"):
-        raise ValueError(f"evaluated = {evaluated!r} for {name}; it must be 'val', or for voc2012 'choosing'")
+    check_options(name, {"train": train, "val": val, "evaluated": evaluated})
     if name == "cartoons":
         return Cartoons(**{key: value for key, value in (("train", train), ("val", val)) if value is not None})
     if name == "voc2012":
@@ -75,6 +74,25 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
         from bipartition.datasets.oxford_pets import OxfordPets
         return OxfordPets(train=train, val=val)
     raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse what `open_dataset` would, without looking for the data set.
+
+    Raises
+    ------
+    ValueError
+        For an option that there is not, or a value that is not allowed.
+    """
+    known = ("train", "val", "evaluated")
+    for option, value in options.items():
+        if option not in known:
+            raise ValueError(f"{option!r} is no option of {name}; the options are {', '.join(known)}")
+        if option != "evaluated" and value is not None and (type(value) is not int or value < 1):
+            raise ValueError(f"{option} = {value!r} pictures of {name}; give a whole number from 1, or nothing for all")
+    evaluated = options.get("evaluated", "val")
+    if evaluated not in ("val", "choosing") or (evaluated == "choosing" and name != "voc2012"):
+        raise ValueError(f"evaluated = {evaluated!r} for {name}; it must be 'val', or for voc2012 'choosing'")
 
 
 class Cartoons:
