@@ -87,7 +87,7 @@ lab: $(READY) ## open JupyterLab on notebook 00_start_here
 lock: $(READY) ## choose all versions anew: writes requirements.lock
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .venv/pair.txt
 	@uv=$$(command -v uv || echo '$(RUN) -m uv'); $$uv pip compile pyproject.toml --constraint .venv/pair.txt --universal \
-		--generate-hashes --no-header --no-annotate --python-version 3.11 --quiet --output-file requirements.lock
+		--generate-hashes --no-header --no-annotate --python-version 3.11.4 --quiet --output-file requirements.lock
 
 clean: ## remove results/PROFILE (not published ones, not the data)
 	@case "$(NAME)" in ''|published|*[!A-Za-z0-9_-]*) \
@@ -99,9 +99,9 @@ clean: ## remove results/PROFILE (not published ones, not the data)
 $(READY): requirements.lock pyproject.toml
 	@echo 'making .venv from requirements.lock: a few minutes the first time'
 	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv || \
-		{ echo 'cannot make .venv with PYTHON=$(PYTHON); give a Python from 3.11 to 3.13' >&2; exit 1; }
-	@.venv/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
-		{ echo 'the Python of .venv is not 3.11 to 3.13: remove .venv and give one, as PYTHON=python3.12' >&2; exit 1; }
+		{ echo 'cannot make .venv with PYTHON=$(PYTHON); give a Python from 3.11.4 to 3.13' >&2; exit 1; }
+	@.venv/bin/python -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
+		{ echo 'the Python of .venv is not 3.11.4 to 3.13: remove .venv and give one, as PYTHON=python3.12' >&2; exit 1; }
 	@if command -v uv > /dev/null; then install='uv pip install --quiet --compile-bytecode --python .venv/bin/python'; \
 	elif $(RUN) -m uv --version > /dev/null 2>&1 || $(RUN) -m pip install --quiet uv; then \
 		install='$(RUN) -m uv pip install --quiet --compile-bytecode --python .venv/bin/python'; \

@@ -17,7 +17,20 @@ def test_bfloat16_where_the_processor_computes_in_it(monkeypatch, able, expected
     asked = []
     monkeypatch.setattr(devices, "Accelerator", lambda **options: asked.append(options))
     devices.accelerator_for_this_machine()
-    assert asked == [{"mixed_precision": expected, "cpu": False}]
+    assert asked == [{"mixed_precision": expected, "cpu": True}]
+
+
+@pytest.mark.parametrize(("cuda", "asked", "cpu"), [
+    (True, "", False), (True, "cpu", True), (True, "cuda:1", False), (False, "", True), (False, "cpu", True), (False, "mps", False)])
+def test_a_gpu_of_another_maker_is_taken_only_where_it_is_asked_for(monkeypatch, cuda, asked, cpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(devices, "is_initialized", lambda: False)
+    monkeypatch.setenv(devices.ASKED, asked)
+    given = []
+    monkeypatch.setattr(devices, "Accelerator", lambda **options: given.append(options["cpu"]))
+    devices.accelerator_for_this_machine()
+    assert given == [cpu]
 
 
 def test_the_choice_of_an_earlier_accelerator_stays():

@@ -141,7 +141,7 @@ def test_a_python_that_does_not_exist_is_named(project):
     shutil.rmtree(project / ".venv")
     ended = make(project, "env", "PYTHON=python2.99")
     assert ended.returncode != 0
-    assert "PYTHON=python2.99" in ended.stderr and "3.11 to 3.13" in ended.stderr
+    assert "PYTHON=python2.99" in ended.stderr and "3.11.4 to 3.13" in ended.stderr
     assert not (project / ".venv" / ".ready").exists()
 
 

@@ -24,7 +24,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def accelerator_for_this_machine() -> Accelerator:
-    """Device and precision: bfloat16 where the GPU or the processor computes in it, else float32.
+    """Device and precision: CUDA or the CPU unless ACCELERATE_TORCH_DEVICE asks for another; bfloat16 where it computes in it.
 
     A process has one precision: where an `Accelerator` was made before, its choice stays.
 
@@ -39,14 +39,16 @@ def accelerator_for_this_machine() -> Accelerator:
                            f"or unset {ASKED} to train on the CPU")
     if is_initialized():
         return Accelerator()
-    if torch.cuda.is_available() and asked != "cpu":
+    cuda = torch.cuda.is_available()
+    if cuda and asked != "cpu":
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able = torch.cpu.get_capabilities()
         bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    # Accelerate lets processes on CPUs work together only where it is told that these are CPUs.
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or together)
+    # Accelerate lets processes on CPUs work together only where it is told that these are CPUs, and would choose other
+    # makers' GPUs, on which nothing here was ever tried, without being asked.
+    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked))
 
 
 def unused_card() -> str | None:
