@@ -21,7 +21,8 @@ def test_bfloat16_where_the_processor_computes_in_it(monkeypatch, able, expected
 
 
 @pytest.mark.parametrize(("cuda", "asked", "cpu"), [
-    (True, "", False), (True, "cpu", True), (True, "cuda:1", False), (False, "", True), (False, "cpu", True), (False, "mps", False)])
+    (True, "", False), (True, "cpu", True), (True, "cuda:1", False), (False, "", True), (False, "cpu", True),
+    (False, "mps", False)])
 def test_a_gpu_of_another_maker_is_taken_only_where_it_is_asked_for(monkeypatch, cuda, asked, cpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
