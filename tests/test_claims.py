@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,11 @@ from bipartition.claims import (
     CLAIMS,
     COLUMNS,
     HEADS,
-    cells,
     claims,
     explanation,
     markdown,
     published_trials,
     verdict,
-    write_claims,
 )
 from bipartition.configuration import Configuration
 from bipartition.evaluation import Interval
@@ -29,9 +28,9 @@ from bipartition.objectives import weighted_sum
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import ROWS
 from bipartition.sensitivities import sensitivities
-from bipartition.tables import difference
+from bipartition.tables import difference, line_metrics, write_table
 from test_sensitivities import trial
-from test_tables import FakePrepared, write_run
+from test_tables import PROFILE, FakePrepared, write_run
 
 USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, lambda1=1.0, warmup_epochs=10).to_dict()
 
@@ -40,6 +39,10 @@ USUALLY = Configuration(row="chan_vese", dataset="voc2012", seed=0, lambda1=1.0,
 def prepared(monkeypatch, tmp_path):
     monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
     return FakePrepared(count=30)
+
+
+def claims_of(prepared, dataset="voc2012", **trials):
+    return claims(line_metrics(PROFILE, dataset, prepared, baselines=("everything_foreground", "otsu")), **trials)
 
 
 def of(table, number, *words):
@@ -53,11 +56,12 @@ def of(table, number, *words):
     ((-0.1, -0.2, -0.05), -1, "holds here"), ((0.1, 0.05, 0.2), -1, "does not hold here"),
     ((0.0, 0.0, 0.0), 1, "undecided"), ((np.nan, np.nan, np.nan), 1, "not measured")])
 def test_the_verdict_asks_on_which_side_of_zero_the_interval_lies(found, direction, said):
-    assert verdict(Interval(*found), direction) == said
+    assert verdict(Interval(*found), 2, direction) == said
+    assert verdict(Interval(*found), 1, direction) == ("not measured" if said == "not measured" else "one run each: no verdict")
 
 
 def test_without_runs_every_claim_has_its_lines_and_none_is_decided(prepared):
-    table = claims("demo", "voc2012", prepared)
+    table = claims_of(prepared)
     assert tuple(table.columns) == COLUMNS and sorted(table["number"].unique()) == list(CLAIMS)
     assert set(table.loc[~table["number"].isin([3, 4]), "verdict"]) == {"not measured"}
     assert of(table, 3)["verdict"].startswith("cannot be told apart") and of(table, 4)["verdict"] == "not testable as written"
@@ -69,11 +73,12 @@ def test_rows_are_compared_as_table_1_compares_them(prepared):
         write_run(prepared, "chan_vese", seed, flips=0.05)
         write_run(prepared, "casm", seed, flips=0.2)
         write_run(prepared, "classification_only", seed, flips=0.1)
-    table = claims("demo", "voc2012", prepared)
+    table = claims_of(prepared)
     for number, key in ((1, "iou"), (2, "boundary_f"), (2, "boundary_iou")):
         word = {"iou": "IoU,", "boundary_f": "boundary F", "boundary_iou": "boundary IoU"}[key]
         line = of(table, number, word, ROWS["chan_vese"].title)
-        assert tuple(line[["value", "low", "high"]]) == difference("demo", "voc2012", prepared, "chan_vese", "casm", key=key)
+        found = line_metrics(PROFILE, "voc2012", prepared, baselines=())
+        assert tuple(line[["value", "low", "high"]]) == difference(found, "chan_vese", "casm", key)[0]
         assert line["verdict"] == "holds here" and line["seeds"] == 2
         assert of(table, number, word, ROWS["mumford_shah"].title)["verdict"] == "not measured"
     alone = of(table, 6, "classification alone minus everything foreground")
@@ -82,18 +87,40 @@ def test_rows_are_compared_as_table_1_compares_them(prepared):
 
 def test_masks_that_hit_half_of_the_pixels_mean_nothing_and_the_oracle_is_told(prepared):
     for row in ("chan_vese_only", "casm", "classification_only"):
-        write_run(prepared, row, 0, flips=0.9 if row == "chan_vese_only" else 0.3)
-    table = claims("demo", "voc2012", prepared)
+        for seed in (0, 1) if row == "chan_vese_only" else (0,):
+            write_run(prepared, row, seed, flips=0.9 if row == "chan_vese_only" else 0.3)
+    table = claims_of(prepared)
     line = of(table, 7, "IoU, Chan-Vese only minus everything foreground")
     assert line["verdict"] == "holds here" and line["value"] < 0 and "if the truth chose the half" in line["note"]
-    assert of(table, 7, "boundary F, Chan-Vese only minus CASM")["seeds"] == 1
+    precise = of(table, 7, "boundary F, Chan-Vese only minus CASM")
+    assert precise["seeds"] == 1 and precise["verdict"] == "one run each: no verdict"
+
+
+def test_notes_on_boundaries_tell_what_needs_no_training_and_where_casm_is_below_it(prepared):
+    for seed in (0, 1):
+        write_run(prepared, "chan_vese", seed, flips=0.05)
+        write_run(prepared, "casm", seed, flips=0.9 + 0.05 * seed)
+    table, floors = claims_of(prepared), line_metrics(PROFILE, "voc2012", prepared, baselines=("everything_foreground", "otsu"))
+    share = {name: np.nanmean([np.mean([one["boundary_f"] for one in floors.lines[name][-1]["per_image"]
+                                        if one["class"] == label]) for label in ("dog", "cat")])
+             for name in ("everything_foreground", "otsu")}
+    note = of(table, 2, "boundary F", ROWS["chan_vese"].title)["note"]
+    assert (f"everything foreground has {share['everything_foreground']:.2f}, cutting by Otsu has {share['otsu']:.2f}; "
+            "CASM is below everything foreground in dog (IoU 0.0") in note and "its lowest run" in note and "cat (" in note
+    assert "has" not in of(table, 1, ROWS["chan_vese"].title)["note"].split("CASM is below")[0]
+    for seed in (0, 1):
+        write_run(prepared, "casm", seed)
+    assert "below" not in of(claims_of(prepared), 1, ROWS["chan_vese"].title)["note"]
 
 
 def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
     trials = pd.DataFrame([trial(0.47), trial(0.25, lambda1=0.0) | {"grey": 0.5},
                            trial(0.29, lambda1=0.3) | {"area": 1.0, "grey": 0.0},
                            trial(0.30, warmup_epochs=1) | {"accuracy": 0.4}, trial(0.46, warmup_epochs=5)])
-    table = claims("demo", "voc2012", prepared, trials=trials, usual=USUALLY)
+    assert {of(claims_of(prepared, trials=trials, usual=USUALLY), *which)["verdict"]
+            for which in ((5, "λ1 = 0 minus 1"), (8,))} == {"one run each: no verdict"}
+    trials = pd.concat([trials, trials.assign(seed=1)])
+    table = claims_of(prepared, trials=trials, usual=USUALLY)
     grey = of(table, 5, "λ1 = 0 minus 1")
     assert grey["verdict"] == "holds here" and grey["value"] == pytest.approx(0.4) and 0.3 < grey["low"] < grey["high"] < 0.5
     whole = of(table, 5, "λ1 = 0.3 minus 1")
@@ -106,7 +133,7 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
 
 
 def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):
-    table = claims("demo", "voc2012", prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
+    table = claims_of(prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
     assert of(table, 5)["verdict"] == of(table, 8)["verdict"] == "not measured"
     assert "no trial with" in of(table, 5)["note"] and "no trial with" in of(table, 8)["note"]
 
@@ -136,11 +163,11 @@ def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path
 def test_page_and_file_tell_each_claim_once(prepared, tmp_path):
     write_run(prepared, "chan_vese", 0, flips=0.05)
     write_run(prepared, "casm", 0, flips=0.2)
-    table = claims("demo", "cartoons", prepared)
-    write_claims(table, tmp_path)
+    table = claims_of(prepared, "cartoons")
+    write_table(table, tmp_path / "claims", markdown(table))
     with open(tmp_path / "claims.csv", newline="", encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
-    assert tuple(lines[0]) == COLUMNS and cells(lines, "\n") == cells(table.round(4).to_dict("records"), "\n")
+    assert tuple(lines[0]) == COLUMNS and [line["verdict"] for line in lines] == table["verdict"].tolist()
     text = (tmp_path / "claims.md").read_text(encoding="utf-8")
     head, _, *body = text.split("\n\n")[0].splitlines()
     assert text == markdown(table) and head == "| " + " | ".join(HEADS) + " |" and len(body) == len(table)
@@ -188,7 +215,12 @@ def test_phi_or_one_minus_phi_as_the_foreground_is_one_model_with_the_last_layer
         torch.testing.assert_close(one, other)
 
 
-def test_a_difference_that_rounds_to_nothing_has_no_minus():
-    line = {"number": 6, "claim": "c", "where": "w", "measure": "m", "note": "", "verdict": "undecided"}
-    shown = cells([line | {"value": 0.02, "low": -0.0004, "high": 0.05}], " ")[0]
-    assert shown[HEADS.index("number")] == "+0.020 [+0.000, +0.050]"
+def test_a_difference_that_rounds_to_nothing_has_no_minus(prepared):
+    table = claims_of(prepared)
+    table.loc[0, ["value", "low", "high"]] = (0.02, -0.0004, 0.05)
+    assert "| +0.020<br>[+0.000, +0.050] |" in markdown(table)
+
+
+def test_a_run_that_was_left_out_is_named_below_the_claims(prepared):
+    write_run(prepared, "chan_vese", 4, profile=dataclasses.replace(PROFILE, training=PROFILE.training | {"alpha": 1.0}))
+    assert "otherwise: chan_vese/seed4." in markdown(claims_of(prepared))

@@ -80,9 +80,9 @@ class TestFigure4:
                 assert np.allclose(array(background), np.where(cut[..., None], 0, picture / 255))
 
     def test_letters_and_row_labels(self, images, masks):
-        grid = panels(figure4(images, masks, [0], titles={"casm": "Baseline"}), 6)
+        grid = panels(figure4(images, masks, [0]), 6)
         heads = [axes.get_title() for axes in grid[0]]
-        assert [head[:3] for head in heads] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"] and heads[0] == "(a) Baseline"
+        assert [head[:3] for head in heads] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"] and heads[0] == "(a) CASM\n(baseline)"
         assert [axes.get_ylabel() for axes in grid[:, 0]] == SIDES
 
     def test_soft_masks_are_shown_as_they_are_and_the_halves_add_up(self, images, masks):

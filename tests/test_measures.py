@@ -10,10 +10,10 @@ import torch.nn.functional as F
 
 from bipartition.baselines import BASELINES
 from bipartition.evaluation import CUT, evaluate
-from bipartition.measures import COLUMNS, HEADS, explanation, markdown, measures, through_the_grid, write_measures
+from bipartition.measures import COLUMNS, HEADS, explanation, markdown, measures, through_the_grid
 from bipartition.rows import CEILING
-from bipartition.tables import line_metrics, table1
-from test_tables import FakePrepared, make_older, write_run
+from bipartition.tables import line_metrics, table1, write_table
+from test_tables import PROFILE, FakePrepared, make_older, write_run
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def prepared(places):
 
 
 def table_of(prepared, baselines=("everything_foreground",)):
-    return measures(line_metrics("demo", "voc2012", prepared, baselines=baselines), "voc2012", prepared)
+    return measures(line_metrics(PROFILE, "voc2012", prepared, baselines=baselines), prepared)
 
 
 def line_of(table, row):
@@ -52,8 +52,8 @@ class TestMeasures:
     def test_means_and_intervals_are_those_of_table_1(self, prepared):
         for seed in (0, 1):
             write_run(prepared, "chan_vese", seed, flips=0.2)
-        found = line_metrics("demo", "voc2012", prepared, baselines=["otsu"])
-        one, other = table1(found, "voc2012", prepared), measures(found, "voc2012", prepared)
+        found = line_metrics(PROFILE, "voc2012", prepared, baselines=["otsu"])
+        one, other = table1(found), measures(found, prepared)
         for row in ("chan_vese", "otsu"):
             mean = one[(one["row"] == row) & (one["class"] == "mean")].iloc[0]
             line = line_of(other, row)
@@ -63,15 +63,15 @@ class TestMeasures:
 
     def test_both_tables_take_what_was_found_once_and_leave_it_as_it_is(self, prepared, monkeypatch):
         write_run(prepared, "chan_vese", 0, flips=0.2)
-        found = line_metrics("demo", "voc2012", prepared)
-        before, evaluated = copy.deepcopy(found), []
+        found = line_metrics(PROFILE, "voc2012", prepared)
+        before, evaluated = copy.deepcopy(found.lines), []
         for module in ("tables", "measures"):
             monkeypatch.setattr(f"bipartition.{module}.evaluate",
                                 lambda *given, module=module: evaluated.append(module) or evaluate(*given))
-        table1(found, "voc2012", prepared)
-        measures(found, "voc2012", prepared)
+        table1(found)
+        measures(found, prepared)
         assert evaluated == ["measures"]  # the ceiling, and no baseline again
-        assert found == before
+        assert found.lines == before
 
     def test_the_oracle_turns_round_what_is_the_wrong_half(self, prepared):
         write_run(prepared, "chan_vese", 0, flips=1)
@@ -103,14 +103,10 @@ class TestMeasures:
         line = line_of(table_of(prepared), "chan_vese")
         assert line["n"] == 8 and line["own_iou"] == line["iou"] == 1
 
-    def test_a_data_set_without_truth_is_an_error(self, prepared):
-        with pytest.raises(ValueError, match="no truth"):
-            measures({}, "voc2012", FakePrepared(truth=False))
-
     def test_files_hold_four_decimals_and_every_column_is_explained(self, prepared, tmp_path):
         write_run(prepared, "chan_vese", 0, flips=0.2)
         table = table_of(prepared)
-        write_measures(table, tmp_path)
+        write_table(table, tmp_path / "measures", markdown(table))
         with open(tmp_path / "measures.csv", newline="", encoding="utf-8") as stream:
             lines = list(csv.DictReader(stream))
         assert tuple(lines[0]) == COLUMNS and [line["row"] for line in lines] == table["row"].tolist()

@@ -48,6 +48,6 @@ def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
             mean = runs.read_json(folder / "metrics.json")["mean_iou"]
             assert (mean is None) == (dataset == "dogs-vs-cats")
     prepared = open_photographs(profile, "voc2012")
-    table = table1(line_metrics(profile.name, "voc2012", prepared, baselines=()), "voc2012", prepared)
+    table = table1(line_metrics(profile, "voc2012", prepared, baselines=()))
     measured = table[(table["row"] == "chan_vese") & (table["n"] > 0)]
     assert measured["seeds"].eq(1).all() and measured["iou"].between(0, 1).all()

@@ -1,5 +1,6 @@
 """Runs on Dogs vs. Cats, measured on pets: one tiny training, then table, notebook and the way through make."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from bipartition.datasets.prepare import prepare
 from bipartition.notebooks import execute
 from bipartition.pipeline import reproduce, request_for
 from bipartition.profiles import load_profile
+from bipartition.tables import NO_SEED, write_table
+from conftest import TINY
 from miniatures import write_dogs_vs_cats, write_oxford_pets
 
 PROFILE = """\
@@ -53,28 +56,28 @@ def profile(trained, monkeypatch):
 
 @pytest.mark.slow
 def test_each_finished_run_is_measured_by_class(profile, tmp_path):
-    folders, prepared = pets.finished_folders(profile), pets.open_pets(profile)
-    assert list(folders) == ["chan_vese", "mumford_shah_only", "cam"]
+    (folders, stale), prepared = pets.finished_folders(profile), pets.open_pets(profile)
+    assert list(folders) == ["chan_vese", "mumford_shah_only", "cam"] and not stale
     found = pets.measured(folders, prepared)
-    table = pets.pets_table(found, prepared)
+    table = pets.pets_table(found)
     assert tuple(table) == pets.COLUMNS
     assert table["row"].unique().tolist() == [*folders, *pets.FLOORS]
     assert table["class"].unique().tolist() == ["cat", "dog", "mean"]
     assert table["n"].tolist() == [3, 3, 6] * 5 and table["seeds"].tolist() == [1] * 9 + [0] * 6
     measured = table.set_index(["row", "class"])
-    floor = found["everything_foreground"][0]["mean_iou"]
+    floor = found.lines["everything_foreground"][NO_SEED]["mean_iou"]
     assert measured.loc[("everything_foreground", "mean"), "iou"] == pytest.approx(floor)
     known = table.drop(columns="accuracy").dropna()
     assert len(known) == 15 and ((known["iou_low"] <= known["iou"]) & (known["iou"] <= known["iou_high"])).all()
     with_classifier = measured["accuracy"].notna().groupby("row").all()
     assert with_classifier[["chan_vese", "cam"]].all() and not with_classifier[["mumford_shah_only", *pets.FLOORS]].any()
-    pets.write_pets(table, tmp_path)
+    write_table(table, tmp_path / "pets", pets.markdown(table))
     assert len(pd.read_csv(tmp_path / "pets.csv")) == 15 and "| cat, n = 3 |" in (tmp_path / "pets.md").read_text()
 
 
 @pytest.mark.slow
 def test_masks_are_those_of_the_run_itself(profile):
-    folder = pets.finished_folders(profile)["chan_vese"][0]
+    folder = pets.finished_folders(profile)[0]["chan_vese"][0]
     prepared = prepare("dogs-vs-cats", 32)
     masks, logits = pets.predicted_masks(folder, prepared.split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (2, 2)
@@ -85,15 +88,31 @@ def test_masks_are_those_of_the_run_itself(profile):
 @pytest.mark.slow
 def test_classes_are_compared_by_name_not_by_place(profile, monkeypatch):
     """A run whose classes come dog first, and names every picture by its second class, is right about cats."""
-    prepared, folder = pets.open_pets(profile), pets.finished_folders(profile)["chan_vese"][0]
+    prepared, folder = pets.open_pets(profile), pets.finished_folders(profile)[0]["chan_vese"][0]
     split = prepared.split("val")
     answers = np.tile([0.0, 1.0], (len(split.labels), 1))
     monkeypatch.setattr(pets, "predicted_masks", lambda *_: (np.zeros(split.masks.shape, np.uint8), answers))
-    read = runs.read_json
-    monkeypatch.setattr(runs, "read_json", lambda path: {"classes": {"dog": {}, "cat": {}}} if path.name == "metrics.json"
-                        else read(path))
-    table = pets.pets_table(pets.measured({"chan_vese": {0: folder}}, prepared), prepared).set_index(["row", "class"])
+    monkeypatch.setattr(pets, "NAMES", ("dog", "cat"))
+    table = pets.pets_table(pets.measured({"chan_vese": {0: folder}}, prepared)).set_index(["row", "class"])
     assert table["accuracy"]["chan_vese"].to_dict() == {"cat": 1.0, "dog": 0.0, "mean": 0.5}
+
+
+@pytest.mark.slow
+def test_a_run_of_another_configuration_is_named_and_not_measured(profile):
+    changed = dataclasses.replace(profile, per_row={"chan_vese": {"alpha": 2.0}})
+    folders, stale = pets.finished_folders(changed)
+    assert list(folders) == ["mumford_shah_only", "cam"] and stale == ["chan_vese/seed0"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_validation_part_lacks_a_class_keeps_all_that_it_was_trained_on(places, tiny_profile):
+    tiny_profile.write_text(TINY.replace("val: 12", "val: 4"), encoding="utf-8")
+    request = request_for(str(tiny_profile), rows="chan_vese", steps="train", notebooks=False)
+    reproduce(request)
+    folder = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
+    assert len(runs.read_json(folder / "metrics.json")["classes"]) == 4
+    masks, logits = pets.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
+    assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (4, 6)
 
 
 @pytest.mark.slow

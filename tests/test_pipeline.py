@@ -38,10 +38,9 @@ def stage(places, tiny_profile, monkeypatch):
         elif "dataset" in parameters:
             tasks._prepare(profile, parameters["dataset"])
         elif target.stem == "table1":
-            for name in ("table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"):
-                runs.write_text(
-                    folder / name, "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
-                )
+            for name in ("table1", "seeds", "measures", "claims"):
+                runs.write_text(folder / f"{name}.csv", "row,class\n")
+                runs.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
         else:
             for name in tasks.PICTURES[target.stem]:
                 for suffix in ("png", "pdf"):
@@ -88,6 +87,44 @@ def test_a_changed_setting_trains_the_row_that_it_concerns(stage, tiny_profile):
     )
     main(["--profile", str(tiny_profile), "--steps", "data train"])
     assert stage == ["train-cartoons-mumford_shah-seed0"]
+
+
+DRAWN = ["figure4", "figure5", "figure6", "table1"]
+
+
+@pytest.mark.parametrize(("old", "new", "done"), [
+    ("A profile for tests", "The same with other words", DRAWN),
+    ("training: {size", "per_row: {casm: {casm_area: 2.0}}\ntraining: {size", DRAWN),
+    ("size: 32", "lambda1: 0.5, size: 32", [*ALL[1:3], *DRAWN])])
+def test_what_reads_the_profile_is_made_anew_and_only_changed_runs_are_trained(stage, tiny_profile, places, old, new, done):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    report = places / "results" / "tiny" / "report.html"
+    report.write_text("old", encoding="utf-8")
+    tiny_profile.write_text(tiny_profile.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    main(["--profile", str(tiny_profile)])
+    assert stage == done and report.read_text(encoding="utf-8") != "old"
+
+
+@pytest.mark.parametrize("file", ["rows.py", "configuration.py"])
+def test_changed_rows_and_readings_are_drawn_and_reported_without_training(stage, tiny_profile, places, monkeypatch, file):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    report = places / "results" / "tiny" / "report.html"
+    report.write_text("old", encoding="utf-8")
+    digest = tasks._digest
+    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == file else digest(path))
+    main(["--profile", str(tiny_profile)])
+    assert stage == DRAWN and report.read_text(encoding="utf-8") != "old"
+
+
+def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    warm_up = runs.run_folder("tiny", "cartoons", "classifier", 0)
+    runs.write_json(warm_up / "config.json", {"minutes": 0.25})
+    runs.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
+    main(["--profile", str(tiny_profile)])
+    assert runs.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch):

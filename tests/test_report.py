@@ -1,19 +1,47 @@
 """The report is one page that needs nothing else, and says what is missing."""
 
 import base64
+import dataclasses
 import html.parser
 import re
 
 import pytest
 
-from bipartition import runs
+from bipartition import runs, tables
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
+from test_tables import PROFILE, FakePrepared, write_run
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-HEAD = "dataset,row,class,n,seeds,iou,ci_low,ci_high,pooled_iou,boundary_iou,paper_iou\n"
+TABLE1 = """\
+| row | seeds | Dog<br>n = 3 | Mean<br>n = 3 |
+| :-- | --: | :-: | :-: |
+| Chan-Vese + classification | 2, 1 collapsed | **0.70** (0.86)<br>[0.60, 0.80] | – (0.83) |
+
+For orientation, not for comparison. Left out: casm/seed3 & <others>.
+"""
+MEASURES = """\
+| row | seeds | IoU | area |
+| :-- | --: | :-: | :-: |
+| The truth on the decoder's grid (peeks at the truth) | – | 0.97<br>[0.96, 0.98] | 0.20 |
+
+It peeks at the truth.
+"""
+CLAIMS = """\
+| claim | where | measured here | number | verdict |
+| :-- | :-- | :-- | :-: | :-- |
+| 4. With \\|1 − φ\\| <binary> | 3.1.1 | grey share<br>0.10 [0.05, 0.20] against 0.20 | -0.100<br>[-0.200, +0.100] | undecided |
+|  |  | IoU | – | not measured |
+
+On drawn pictures.
+"""
+SEEDS = """\
+dataset,row,seed,class,iou,boundary_f,area,grey,collapsed
+cartoons,chan_vese,0,dog,0.7123,0.1,0.2,0.3,0.0
+cartoons,chan_vese,0,mean,0.6789,0.1,0.2,0.3,0.0
+"""
 
 
 @pytest.fixture
@@ -37,23 +65,10 @@ def filled(profile, places):
         },
     )
     runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
-    runs.write_text(
-        folder / "table1.csv",
-        HEAD + "cartoons,chan_vese,dog,3,1,0.7,0.6,0.8,0.7,0.5,0.86\ncartoons,otsu,dog,3,0,0.3,0.2,0.4,0.3,0.1,\n",
-    )
-    runs.write_text(
-        folder / "measures.csv",
-        "dataset,row,n,seeds,iou,iou_low,iou_high,own_iou,oracle_iou,boundary_iou,boundary_f,boundary_f_low,"
-        "boundary_f_high,average_precision,average_precision_low,average_precision_high,area,grey\n"
-        "cartoons,cam,3,1,0.41,0.31,0.51,0.42,0.43,0.44,,,,0.0,0.0,0.1,0.2,0.3\n"
-        "cartoons,mask_ceiling,3,0,0.97,0.96,0.98,0.97,0.97,0.9,0.9,0.9,0.9,0.9,0.9,0.9,0.2,0.3\n",
-    )
-    runs.write_text(
-        folder / "claims.csv",
-        "dataset,number,claim,where,measure,seeds,value,low,high,verdict,note\n"
-        "cartoons,4,With |1 − φ| <binary>,3.1.1,grey share,1,-0.1,-0.2,0.1,undecided,0.10 against 0.20\n"
-        "cartoons,7,It changes,5,IoU,0,,,,not measured,\n",
-    )
+    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json", {"device": "cpu <1>", "minutes": 0.5})
+    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "metrics.json", {"accuracy": 0.8})
+    for name, text in (("table1.md", TABLE1), ("measures.md", MEASURES), ("claims.md", CLAIMS), ("seeds.csv", SEEDS)):
+        runs.write_text(folder / name, text)
     with runs.place(folder / "figures" / "figure4.png") as path:
         path.write_bytes(PNG)
     runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
@@ -65,7 +80,8 @@ def filled(profile, places):
 def test_provenance_holds_commit_versions_device_minutes_and_the_configuration_of_each_run(filled, places):
     about = runs.read_json(places / "results" / "tiny" / "provenance.json")
     assert {"commit", "versions", "device", "minutes", "runs"} <= about.keys()
-    assert about["minutes"] == 1.5
+    assert about["minutes"] == 2.0  # the warm-up's too
+    assert list(about["runs"]) == ["cartoons/chan_vese/seed0", "cartoons/classifier/seed0"]
     assert about["runs"]["cartoons/chan_vese/seed0"]["configuration"] == {"row": "chan_vese"}
 
 
@@ -87,41 +103,49 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
 
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     for piece in (
-        "<b>0.70</b>",
-        "[0.60, 0.80]",
-        "paper 0.86",
-        "for orientation, not for comparison",
+        "2 finished runs, 2.0 minutes of training",
+        "<th scope=\"col\">Dog<br><small>n = 3</small></th>",
+        "<td>2, 1 collapsed</td><td><b>0.70</b> (0.86)<br><small>[0.60, 0.80]</small></td><td>– (0.83)</td>",
+        "For orientation, not for comparison. Left out: casm/seed3 &amp; &lt;others&gt;.",
         "data:image/png;base64," + base64.b64encode(PNG).decode(),
         "A caption with &lt;angles&gt;.",
         "cpu &lt;1&gt;",
         "lambda1",
         "background_probability",
-        "Otsu, smaller region",
     ):
         assert piece in filled
     assert all('alt="' in image for image in re.findall("<img[^>]*>", filled))
 
 
-def test_a_run_that_collapsed_is_told_beside_its_number(profile, filled, places):
-    assert "collapsed" not in filled.split("Table 1")[1].split("</table>")[0]
-    metrics = runs.run_folder("tiny", "cartoons", "chan_vese", 0) / "metrics.json"
-    runs.write_json(metrics, runs.read_json(metrics) | {"collapsed": 0.97})
-    write_report(profile)
-    assert "1, all collapsed" in (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
-
-
 def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
     below = filled.split("Other measures of the same masks")[1].split("<h2>")[0]
-    assert "CAM of the warmed-up classifier" in below and "decoder&#x27;s grid (peeks at the truth)" in below
-    assert "<td>0.41<br><small>[0.31, 0.51]</small></td><td>0.42</td><td>0.43</td><td>0.44</td><td>–</td>" in below
-    assert "<td>0.00<br><small>[0.00, 0.10]</small></td>" in below and "it peeks at the truth" in below
+    assert "decoder&#x27;s grid (peeks at the truth)" in below and "It peeks at the truth." in below
+    assert "<td>0.97<br><small>[0.96, 0.98]</small></td><td>0.20</td>" in below
 
 
 def test_claims_stand_below_the_measures_with_their_verdicts(filled):
     below = filled.split("<h2>The paper's claims</h2>")[1].split("<h2>")[0]
-    assert "4. With |1 − φ| &lt;binary&gt;" in below and "grey share<br>0.10 against 0.20" in below
+    assert "4. With |1 − φ| &lt;binary&gt;" in below and "grey share<br>0.10 [0.05, 0.20] against 0.20" in below
     assert "<td>-0.100<br><small>[-0.200, +0.100]</small></td><td>undecided</td>" in below
     assert "<td>–</td><td>not measured</td>" in below and "drawn pictures" in below
+
+
+def test_each_seed_stands_folded_below_table_1_and_leads_to_its_file(filled):
+    folded = filled.split("Each seed by itself")[1].split("</details>")[0]
+    assert "<td>0.6789</td>" in folded and "0.7123" not in folded and 'href="seeds.csv"' in folded
+
+
+def test_the_page_shows_what_the_pages_of_the_tables_show(places):
+    """Of numbers that are rounded at a half, and of runs that collapsed or were left out."""
+    prepared = FakePrepared()
+    write_run(prepared, "chan_vese", 0, flips=0.1)
+    write_run(prepared, "casm", 2, profile=dataclasses.replace(PROFILE, training=PROFILE.training | {"warmup_rate": 0.5}))
+    table = tables.table1(tables.line_metrics(PROFILE, "voc2012", prepared, baselines=["otsu"]))
+    table.loc[table["row"] == "chan_vese", "iou"] = 0.825
+    tables.write_table(table, places / "results" / "demo" / "table1", tables.markdown(table))
+    write_report(PROFILE)
+    page = (places / "results" / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "<b>0.83</b>" in page and "<b>0.82</b>" not in page and "otherwise: casm/seed2." in page
 
 
 def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative_text(filled, profile, places):

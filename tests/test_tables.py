@@ -1,6 +1,7 @@
 """Table 1 from fake run folders."""
 
 import csv
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,16 +9,30 @@ import pytest
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
+from bipartition.companion import finished_folders, made_today
 from bipartition.evaluation import evaluate
+from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
-from bipartition.tables import COLUMNS, difference, finished_runs, line_metrics, markdown, styled, table1, write_table1
+from bipartition.tables import (
+    COLUMNS,
+    SEED_COLUMNS,
+    column,
+    difference,
+    line_metrics,
+    markdown,
+    seeds_table,
+    table1,
+    two,
+    write_table,
+)
 
 LABELS = ("cat", "dog", "sheep")
 SIZE = 12
+PROFILE = dataclasses.replace(load_profile("demo"), sets={"table1": "voc2012", "gallery": "cartoons"})
 
 
 class FakePrepared:
-    name, classes, size = "voc2012", LABELS, SIZE
+    name, classes, size, checksum = "voc2012", LABELS, SIZE, "of the pictures"
 
     def __init__(self, count=12, truth=True):
         random = np.random.default_rng(0)
@@ -41,13 +56,13 @@ def prepared(monkeypatch, tmp_path):
     return FakePrepared()
 
 
-def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", made_by="now"):
+def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE):
     random = np.random.default_rng([seed, len(row)])
     truth = prepared.part.masks > 0
     masks = np.where(random.random(truth.shape) < flips, ~truth, truth).astype(np.uint8) * 255
     folder = runs.run_folder("demo", dataset, row, seed)
     metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
-    runs.write_json(folder / "config.json", {"made_by": {"configuration": {}, "when": made_by}})
+    runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)[0]})
     runs.write_json(folder / "metrics.json", metrics)
     return metrics
 
@@ -62,8 +77,12 @@ def make_older(row, seed):
     runs.write_json(path, metrics)
 
 
+def found_of(prepared, baselines=(), dataset="voc2012"):
+    return line_metrics(PROFILE, dataset, prepared, baselines=baselines)
+
+
 def table_of(prepared, baselines=(), dataset="voc2012"):
-    return table1(line_metrics("demo", dataset, prepared, baselines=baselines), dataset, prepared)
+    return table1(found_of(prepared, baselines, dataset))
 
 
 def line(table, row, label):
@@ -96,10 +115,10 @@ def test_mean_over_seeds_and_mean_over_classes_of_table_1_only(prepared):
     table = table_of(prepared)
     cat, dog, mean = (line(table, "mumford_shah", label) for label in ("cat", "dog", "mean"))
     assert cat["seeds"] == 3
-    for column in ("iou", "pooled_iou", "boundary_iou"):
-        expected = np.mean([one["classes"]["cat"][column] for one in metrics])
-        assert cat[column] == pytest.approx(expected, abs=1e-5)
-        assert mean[column] == pytest.approx((cat[column] + dog[column]) / 2)
+    for key in ("iou", "pooled_iou", "boundary_iou"):
+        expected = np.mean([one["classes"]["cat"][key] for one in metrics])
+        assert cat[key] == pytest.approx(expected, abs=1e-5)
+        assert mean[key] == pytest.approx((cat[key] + dog[key]) / 2)
     assert cat["ci_low"] < cat["iou"] < cat["ci_high"]
 
 
@@ -112,14 +131,21 @@ def test_a_row_without_finished_run_keeps_its_lines(prepared):
     assert np.isnan(line(table, "chan_vese_only", "dog")["paper_iou"])
 
 
-def test_only_runs_of_these_pictures_and_this_making_count(prepared):
+def test_a_run_that_another_profile_or_other_pictures_made_is_named_and_left_out(prepared):
+    before = dataclasses.replace(PROFILE, training=PROFILE.training | {"alpha": 1.0, "warmup_rate": 0.5})
     write_run(prepared, "chan_vese", 0)
-    write_run(prepared, "chan_vese", 1, made_by="before")
-    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared)) == [0, 1]
-    now = {"configuration": {}, "when": "now"}
-    assert list(finished_runs("demo", "voc2012", "chan_vese", prepared, made_by=lambda row, seed: now)) == [0]
-    assert list(finished_runs("demo", "voc2012", "chan_vese", FakePrepared(count=9))) == []
-    assert list(finished_runs("smoke", "voc2012", "chan_vese", prepared)) == []
+    write_run(prepared, "classifier", 0)
+    for row in ("chan_vese", "classifier", "casm"):
+        write_run(prepared, row, 1, flips=0.4, profile=before)
+    found = found_of(prepared)
+    assert {name: list(by_seed) for name, by_seed in found.lines.items() if by_seed} == {"chan_vese": [0], "cam": [0]}
+    assert found.stale == ["casm/seed1", "chan_vese/seed1", "classifier/seed1"]
+    assert line(table1(found), "chan_vese", "mean")["iou"] == line(table1(found), "cam", "mean")["iou"] == 1
+    named = "data would make them otherwise: casm/seed1, chan_vese/seed1, classifier/seed1."
+    assert named in markdown(table1(found)) and "otherwise" not in markdown(table1(dataclasses.replace(found, stale=[])))
+    folders, stale = finished_folders(PROFILE, "voc2012", "of other pictures")
+    assert not any(folders.values()) and len(stale) == 5
+    assert list(finished_folders(PROFILE, "voc2012", None, ["chan_vese"])[0]["chan_vese"]) == [0]
 
 
 def test_baselines_follow_with_numbers_and_no_seeds(prepared):
@@ -140,20 +166,15 @@ def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_wit
     assert "| CAM of the warmed-up classifier | 2 |" in markdown(table)
 
 
-def test_a_warm_up_that_left_no_masks_has_no_line(prepared):
-    runs.write_json(runs.run_folder("demo", "voc2012", "classifier", 0) / "metrics.json", {"accuracy": 0.9})
-    assert table_of(prepared, ["otsu"])["row"].unique().tolist() == [*ROWS, "otsu"]
-
-
 def test_a_data_set_without_truth_is_an_error(prepared):
     with pytest.raises(ValueError, match="no truth"):
-        table1({}, "dogs-vs-cats", FakePrepared(truth=False))
+        line_metrics(PROFILE, "voc2012", FakePrepared(truth=False))
 
 
 def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
     write_run(prepared, "chan_vese", 0, flips=0.2)
     table = table_of(prepared, ["otsu"])
-    write_table1(table, tmp_path)
+    write_table(table, tmp_path / "table1", markdown(table))
     lines = list(csv.DictReader((tmp_path / "table1.csv").open(encoding="utf-8")))
     assert tuple(lines[0]) == COLUMNS and len(lines) == len(table)
     measured = next(one for one in lines if one["row"] == "chan_vese" and one["class"] == "cat")
@@ -162,8 +183,28 @@ def test_files_hold_four_decimals_and_the_papers_values(prepared, tmp_path):
     assert missing["iou"] == missing["pooled_iou"] == "" and missing["seeds"] == "0"
     text = (tmp_path / "table1.md").read_text(encoding="utf-8")
     assert text == markdown(table)
-    write_table1(table_of(prepared, ["otsu"]), tmp_path)
-    assert (tmp_path / "table1.md").read_text(encoding="utf-8") == text
+    assert markdown(table_of(prepared, ["otsu"])) == text
+
+
+def test_a_page_rounds_what_the_file_says_half_up():
+    assert [two(number) for number in (0.825, 0.82496, 0.8249, 0.005)] == ["0.83", "0.83", "0.82", "0.01"]
+
+
+def test_each_seed_has_its_numbers_by_class_and_they_average_to_the_table(prepared, tmp_path):
+    metrics = [write_run(prepared, "mumford_shah", seed, flips=0.1) for seed in (0, 10)]
+    found = found_of(prepared, ["otsu"])
+    table, means = seeds_table(found), table1(found)
+    assert tuple(table.columns) == SEED_COLUMNS and set(table["row"]) == {"mumford_shah"}
+    assert list(zip(table["seed"], table["class"], strict=True)) == [
+        (seed, label) for seed in (0, 10) for label in ("dog", "cat", "mean")]
+    for label in ("dog", "cat", "mean"):
+        assert table.loc[table["class"] == label, "iou"].mean() == pytest.approx(line(means, "mumford_shah", label)["iou"])
+    dogs = np.array([one["class"] == "dog" for one in metrics[1]["per_image"]])
+    for key in ("boundary_f", "area", "grey", "collapsed"):
+        shown, = table.loc[(table["seed"] == 10) & (table["class"] == "dog"), key]
+        assert shown == pytest.approx(column(metrics[1], key)[dogs].mean())
+    write_table(table, tmp_path / "seeds")
+    assert (tmp_path / "seeds.csv").is_file() and not (tmp_path / "seeds.md").exists()
 
 
 def test_collapsed_runs_are_told_beside_their_number_not_only_as_a_low_score(prepared):
@@ -177,7 +218,6 @@ def test_collapsed_runs_are_told_beside_their_number_not_only_as_a_low_score(pre
     assert tuple(table.columns) == COLUMNS
     text = markdown(table)
     assert "| 2, 1 collapsed |" in text and "| 1, all collapsed |" in text and text.count("collapsed") == 2
-    assert "2, 1 collapsed" in styled(table).to_html()
 
 
 def test_page_shows_measured_beside_paper(prepared):
@@ -191,9 +231,6 @@ def test_page_shows_measured_beside_paper(prepared):
     last = body[-1]
     for part in ("8 validation pictures of voc2012", "2 seeds a row", "2 classes that have pictures (dog, cat)"):
         assert part in last
-    shown = styled(table).to_html()
-    assert "<b>1.00</b><br><span class='paper'>paper 0.86</span>" in shown and "Otsu" in shown
-    assert shown == styled(table).to_html()
 
 
 def test_drawn_pictures_say_that_the_papers_values_are_of_photographs(prepared):
@@ -206,21 +243,24 @@ def test_difference_pairs_common_seeds(prepared):
         write_run(prepared, "chan_vese", seed)
     for seed in (1, 2, 3):
         write_run(prepared, "classification_only", seed, flips=0.3)
-    found = difference("demo", "voc2012", prepared, "chan_vese", "classification_only")
-    table = table_of(prepared)
-    assert 0 < found.low <= found.mean <= found.high <= 1
+    measured = found_of(prepared, ["otsu"])
+    found, seeds = difference(measured, "chan_vese", "classification_only")
+    table = table1(measured)
+    assert seeds == [1, 2] and 0 < found.low <= found.mean <= found.high <= 1
     assert found.mean == pytest.approx(1 - line(table, "classification_only", "mean")["iou"], abs=0.1)
-    assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm").mean)
+    assert np.isnan(difference(measured, "chan_vese", "casm")[0].mean)
+    assert difference(measured, "chan_vese", "otsu")[1] == [0, 1, 2]
 
 
 def test_difference_in_a_measure_that_older_runs_lack_is_taken_over_the_seeds_that_have_it(prepared):
     for row in ("chan_vese", "casm"):
         for seed in (0, 1):
             write_run(prepared, row, seed, flips=0.1 * (row == "casm"))
-    newer = difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")
+    newer, seeds = difference(found_of(prepared), "chan_vese", "casm", "boundary_f")
+    assert newer.mean > 0 and seeds == [0, 1]
     make_older("chan_vese", 0)
-    found = difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")
-    assert newer.mean > 0 and found.mean > 0
+    found, seeds = difference(found_of(prepared), "chan_vese", "casm", "boundary_f")
+    assert found.mean > 0 and seeds == [1]
     make_older("casm", 1)
-    assert np.isnan(difference("demo", "voc2012", prepared, "chan_vese", "casm", key="boundary_f")).all()
-    assert difference("demo", "voc2012", prepared, "chan_vese", "casm").mean > 0
+    assert np.isnan(difference(found_of(prepared), "chan_vese", "casm", "boundary_f")[0]).all()
+    assert difference(found_of(prepared), "chan_vese", "casm")[0].mean > 0

@@ -3,24 +3,21 @@
 From finished runs and from the lines of trials; nothing is trained here.
 """
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bipartition import runs
-from bipartition.baselines import BASELINES
 from bipartition.configuration import Configuration
-from bipartition.evaluation import NEARLY_ALL, Interval, evaluate, interval
+from bipartition.evaluation import NEARLY_ALL, Interval
 from bipartition.profiles import configuration_for, load_profile
-from bipartition.rows import CLASSES, ROWS
+from bipartition.rows import CLASSES
 from bipartition.sensitivities import USUAL, seen_from, sensitivities
-from bipartition.tables import MadeBy, column, finished_runs, line_title, paired, scored_classes, two
+from bipartition.tables import NO_SEED, Measured, averages, difference, line_title, page, refused, two
 
-__all__ = ["CLAIMS", "COLUMNS", "HEADS", "cells", "claims", "explanation", "markdown", "published_trials", "verdict",
-           "write_claims"]
+__all__ = ["CLAIMS", "COLUMNS", "HEADS", "claims", "explanation", "markdown", "published_trials", "verdict"]
 
 CLAIMS = {
     1: ("Both energies with classification find more of the object than CASM", "Table 1"),
@@ -38,26 +35,24 @@ HEADS = ("claim", "where", "measured here", "number", "verdict")
 """Of the table on a page."""
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds here", "does not hold here", "undecided", "not measured"
+ONE_RUN = "one run each: no verdict"
 SAME = "cannot be told apart: the two are the same model"
 NOT_TESTABLE = "not testable as written"
 TRIED_FROM = "laptop"
 """The profile that the lines of the tracked trials say what they change of."""
 FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
-EVERYTHING = "everything_foreground"
+EVERYTHING, OTSU = "everything_foreground", "otsu"
 NOTHING = Interval(np.nan, np.nan, np.nan)
 
-ByRow = Mapping[str, Mapping[str, Mapping[int, np.ndarray]]]
 
-
-def claims(profile: str, dataset: str, prepared: Any, *, trials: pd.DataFrame | None = None,
-           usual: Mapping[str, Any] | None = None, made_by: MadeBy | None = None) -> pd.DataFrame:
+def claims(found: Measured, *, trials: pd.DataFrame | None = None, usual: Mapping[str, Any] | None = None) -> pd.DataFrame:
     """The paper's claims with the numbers that speak for or against them.
 
     Parameters
     ----------
-    profile, dataset, prepared, made_by
-        As for `bipartition.tables.table1`.
+    found : Measured
+        What `bipartition.tables.line_metrics` gave.
     trials : DataFrame, optional
         Lines of `bipartition.trials` on this data set, for what takes runs with other settings; without them this is
         "not measured".
@@ -68,27 +63,24 @@ def claims(profile: str, dataset: str, prepared: Any, *, trials: pd.DataFrame | 
     -------
     DataFrame
         With exactly `COLUMNS`, one line or more for each of `CLAIMS`.
-
-    Raises
-    ------
-    ValueError
-        If the data set has no truth.
     """
-    groups = scored_classes(dataset, prepared)
-    found = _by_row(profile, dataset, prepared, made_by)
-    lines = [*_against_casm(found, groups), *_by_argument(), *_classification_alone(found, groups),
-             *_loss_only(found, groups), *_from_trials(trials, usual)]
+    lines = [*_against_casm(found), *_by_argument(), *_classification_alone(found), *_loss_only(found),
+             *_from_trials(trials, usual)]
     lines.sort(key=lambda line: line["number"])
     for line in lines:
-        line["dataset"] = dataset
+        line["dataset"] = found.dataset
         line["claim"], line["where"] = CLAIMS[line["number"]]
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    table = pd.DataFrame(lines, columns=list(COLUMNS))
+    table.attrs["stale"] = found.stale
+    return table
 
 
-def verdict(found: Interval, direction: int = 1) -> str:
-    """Of a difference whose claimed sign is `direction`: what its 95 % interval says, if it is known at all."""
+def verdict(found: Interval, seeds: int, direction: int = 1) -> str:
+    """Of a difference whose claimed sign is `direction`: what its 95 % interval says, if two seeds or more are behind it."""
     if np.isnan(found).any():
         return NOT_MEASURED
+    if seeds < 2:
+        return ONE_RUN
     low, high = sorted((direction * found.low, direction * found.high))
     return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
 
@@ -114,31 +106,17 @@ def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
     return seen_from(pd.read_csv(path), theirs, {name: value for name, value in read.items() if value != theirs[name]})
 
 
-def write_claims(table: pd.DataFrame, folder: Path) -> None:
-    """``claims.csv`` (four decimals) and ``claims.md`` in `folder`."""
-    runs.write_text(folder / "claims.csv", table.round(4).to_csv(index=False, lineterminator="\n"))
-    runs.write_text(folder / "claims.md", markdown(table))
-
-
 def markdown(table: pd.DataFrame) -> str:
     """The table as a page reads it; each claim is told once, above its lines."""
-    lines = [list(HEADS), [":--", ":--", ":--", ":-:", ":--"], *cells(table.to_dict("records"), "<br>")]
-    body = "\n".join("| " + " | ".join(line).replace("|1 − φ|", "\\|1 − φ\\|") + " |" for line in lines)
-    return f"{body}\n\n{explanation(table['dataset'].iloc[0])}\n"
-
-
-def cells(lines: list[Mapping[str, Any]], new_line: str) -> list[list[str]]:
-    """Text under each of `HEADS`, of the lines of a table or of its file; NaN and empty are both unknown."""
-    shown, before = [], None
-    for line in lines:
-        number = int(line["number"])
-        first = [f"{number}. {line['claim']}", line["where"]] if number != before else ["", ""]
-        value, low, high = (float("nan" if line[name] == "" else line[name]) for name in ("value", "low", "high"))
-        text = "–" if np.isnan(value) else f"{_signed(value)}{new_line}[{_signed(low)}, {_signed(high)}]"
-        note = "" if line["note"] != line["note"] else line["note"]
-        shown.append([*first, line["measure"] + (f"{new_line}{note}" if note else ""), text, line["verdict"]])
-        before = number
-    return shown
+    body, before = [], None
+    for line in table.to_dict("records"):
+        first = [f"{line['number']}. {line['claim']}", line["where"]] if line["number"] != before else ["", ""]
+        number = "–" if np.isnan(line["value"]) else (
+            f"{_signed(line['value'])}<br>[{_signed(line['low'])}, {_signed(line['high'])}]")
+        body.append([*first, "<br>".join(filter(None, (line["measure"], line["note"]))), number, line["verdict"]])
+        before = line["number"]
+    note = explanation(table["dataset"].iloc[0]) + refused(table)
+    return page(HEADS, body, note, [":--", ":--", ":--", ":-:", ":--"])
 
 
 def explanation(dataset: str) -> str:
@@ -147,28 +125,18 @@ def explanation(dataset: str) -> str:
         " These are not the paper's photographs: a verdict here says what the method does on drawn pictures.")
     return (
         f"Verdicts by one rule: “{HOLDS}” if the 95 % interval of the difference lies on the claimed side of 0, “{FAILS}” "
-        f"if it lies on the other, “{UNDECIDED}” if it holds 0, “{NOT_MEASURED}” if a run is missing. Rows are compared on the "
-        f"same validation pictures of {dataset} and the seeds that both have, paired, as the mean over Table 1's classes. With "
-        "one seed the interval speaks of the pictures only, and another training may turn the verdict. Trials (5 and 8) are "
-        "measured on training photographs set apart and compared without pairing, which makes the interval wider if anything; "
-        "grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers between 0 and 1 can need."
-        + drawn)
+        f"if it lies on the other, “{UNDECIDED}” if it holds 0, “{NOT_MEASURED}” if a run is missing, “{ONE_RUN}” if no two "
+        "seeds have what is compared: the interval speaks of the pictures only then, and another training may turn it. Rows "
+        f"are compared on the same validation pictures of {dataset} and the seeds that both have, paired, as the mean over "
+        "Table 1's classes. Trials (5 and 8) are measured on training photographs set apart and compared without pairing, "
+        "which makes the interval wider if anything; grey shares and shares of pictures have Wilson's interval, the widest "
+        "that a mean of numbers between 0 and 1 can need." + drawn)
 
 
-def _by_row(profile: str, dataset: str, prepared: Any, made_by: MadeBy | None) -> ByRow:
-    """Measures of every picture: by measure, row and seed, arrays (N,); the baseline once, under the seed -1."""
-    metrics = {row: finished_runs(profile, dataset, row, prepared, made_by=made_by) for row in ROWS}
-    split = prepared.split("val")
-    metrics[EVERYTHING] = {-1: evaluate(BASELINES[EVERYTHING][1](split.images), split, prepared.classes)}
-    keys = ("iou", "other_way_iou", "boundary_f", "boundary_iou")
-    return {key: {row: {seed: column(one, key) for seed, one in by_seed.items()} for row, by_seed in metrics.items()}
-            for key in keys}
-
-
-def _against_casm(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
+def _against_casm(found: Measured) -> Iterator[dict[str, Any]]:
     for number, key in ((1, "iou"), (2, "boundary_f"), (2, "boundary_iou")):
         for row in FULL_ROWS:
-            yield _compared(number, found, key, row, "casm", groups)
+            yield _compared(number, found, key, row, "casm")
 
 
 def _by_argument() -> Iterator[dict[str, Any]]:
@@ -178,23 +146,22 @@ def _by_argument() -> Iterator[dict[str, Any]]:
     yield _line(4, "nothing", NOT_TESTABLE, note="the paper does not name the other input that this is more helpful than")
 
 
-def _classification_alone(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
-    yield _compared(6, found, "iou", "classification_only", EVERYTHING, groups)
+def _classification_alone(found: Measured) -> Iterator[dict[str, Any]]:
+    yield _compared(6, found, "iou", "classification_only", EVERYTHING)
     for row in FULL_ROWS:
-        yield _compared(6, found, "iou", row, "classification_only", groups)
+        yield _compared(6, found, "iou", row, "classification_only")
 
 
-def _loss_only(found: ByRow, groups: np.ndarray) -> Iterator[dict[str, Any]]:
+def _loss_only(found: Measured) -> Iterator[dict[str, Any]]:
     """Meaningless: no better than everything foreground.  Precise: better contours than rows that know the object."""
     for row in LOSS_ONLY_ROWS:
-        line = _compared(7, found, "iou", row, EVERYTHING, groups, direction=-1)
-        either = [np.maximum(one, found["other_way_iou"][row][seed]) for seed, one in found["iou"][row].items()]
-        oracle = _mean(dict(enumerate(either)), groups)
+        line = _compared(7, found, "iou", row, EVERYTHING, direction=-1)
+        oracle = _mean(found, row, "oracle_iou")
         if not np.isnan(oracle.mean):
             line["note"] += f"; {_span(oracle)} if the truth chose the half"
         yield line
         for other in ("casm", "classification_only"):
-            yield _compared(7, found, "boundary_f", row, other, groups)
+            yield _compared(7, found, "boundary_f", row, other)
 
 
 def _from_trials(trials: pd.DataFrame | None, usual: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:
@@ -240,32 +207,42 @@ def _performance(table: pd.DataFrame, usual: int, pictures: int, row: str) -> It
                     note="no trial with a shorter warm-up and all else as usual")
 
 
-def _compared(number: int, found: ByRow, key: str, first: str, second: str, groups: np.ndarray,
-              direction: int = 1) -> dict[str, Any]:
-    """`first` minus `second` over the seeds that both have; a baseline stands beside every seed."""
+def _compared(number: int, found: Measured, key: str, first: str, second: str, direction: int = 1) -> dict[str, Any]:
+    """`first` minus `second` over the seeds that both have, with the means of either and what they have to be above."""
     names = {"iou": "IoU", "boundary_f": "boundary F", "boundary_iou": "boundary IoU"}
     measure = f"{names[key]}, {_title(first)} minus {_title(second)}"
-    one, other = found[key][first], found[key][second]
-    if second in BASELINES:
-        other = dict.fromkeys(one, other[-1])
-    gain, seeds = paired(one, other, groups)
+    gain, seeds = difference(found, first, second, key)
     if not seeds:
         return _line(number, measure)
-    means = [_span(_mean({seed: by_seed[seed] for seed in seeds}, groups)) for by_seed in (one, other)]
-    return _line(number, measure, found=gain, seeds=len(seeds),
-                 direction=direction, note=" against ".join(means))
+    note = " against ".join(_span(_mean(found, name, key, seeds=(*seeds, NO_SEED))) for name in (first, second))
+    if number in (2, 7) and key != "iou":
+        note += "; " + ", ".join(f"{_title(name)} has {two(_mean(found, name, key).mean)}"
+                                 for name in (EVERYTHING, OTSU) if name in found.lines)
+    return _line(number, measure, found=gain, seeds=len(seeds), direction=direction,
+                 note=note + (_below_everything(found, second) if number in (1, 2) else ""))
+
+
+def _below_everything(found: Measured, row: str) -> str:
+    """Names the classes of which a row finds less than everything foreground would: to beat it there says little."""
+    told = []
+    for name in CLASSES:
+        mean, floor = (_mean(found, line, "iou", [name]).mean for line in (row, EVERYTHING))
+        if mean < floor:
+            least = min(_mean(found, row, "iou", [name], [seed]).mean for seed in found.lines[row])
+            told.append(f"{name} (IoU {two(mean)}, its lowest run {two(least)}, against {two(floor)})")
+    return f"; {_title(row)} is below everything foreground in {', '.join(told)}" if told else ""
 
 
 def _line(number: int, measure: str, said: str | None = None, *, found: Interval = NOTHING, seeds: int = 0, direction: int = 1,
           note: str = "") -> dict[str, Any]:
     return {"number": number, "measure": measure, "seeds": seeds, "value": found.mean, "low": found.low, "high": found.high,
-            "verdict": said or verdict(found, direction), "note": note}
+            "verdict": said or verdict(found, seeds, direction), "note": note}
 
 
-def _mean(by_seed: Mapping[int, np.ndarray], groups: np.ndarray) -> Interval:
-    mine = np.isin(groups, CLASSES)
-    values = [one[mine] for one in by_seed.values() if not np.isnan(one[mine]).all()]
-    return interval(np.stack(values), groups[mine]) if values else NOTHING
+def _mean(found: Measured, name: str, key: str, classes: Collection[str] = CLASSES,
+          seeds: Collection[int] | None = None) -> Interval:
+    metrics = [one for seed, one in found.lines.get(name, {}).items() if seeds is None or seed in seeds]
+    return Interval(*averages(metrics, found.groups, classes, [key], [key]).values())
 
 
 def _values_below(table: pd.DataFrame, field: str, usual: float) -> list[tuple[float, pd.DataFrame, pd.DataFrame]]:
@@ -301,5 +278,6 @@ def _signed(number: float) -> str:
 
 
 def _title(row: str) -> str:
-    titles = {"casm": "CASM", "classification_only": "classification alone", EVERYTHING: "everything foreground"}
+    titles = {"casm": "CASM", "classification_only": "classification alone", EVERYTHING: "everything foreground",
+              OTSU: "cutting by Otsu"}
     return titles.get(row) or line_title(row)

@@ -1,6 +1,9 @@
 """What a notebook asks for first: the photographs of a profile, and its finished runs."""
 
 import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +12,9 @@ from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, prepare
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS
-from bipartition.tables import finished_runs
+from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["changed_here", "finished_masks", "history", "open_photographs", "stale_runs"]
+__all__ = ["changed_here", "finished_folders", "finished_masks", "history", "made_today", "open_photographs", "stale_runs"]
 
 
 def open_photographs(profile: Profile, dataset: str) -> Prepared:
@@ -20,32 +22,55 @@ def open_photographs(profile: Profile, dataset: str) -> Prepared:
     return prepare(dataset, profile.size(dataset), profile.options(dataset))
 
 
+def finished_folders(profile: Profile, dataset: str, checksum: str | None,
+                     rows: Iterable[str] = (*ROWS, WARM_UP)) -> tuple[dict[str, dict[int, Path]], list[str]]:
+    """Folders of the finished runs that count, by row and by seed in ascending order; names of those that do not.
+
+    Parameters
+    ----------
+    checksum : str or None
+        Of the prepared pictures; None if they are not at hand, and a run's own are believed to be today's.
+    """
+    found: dict[str, dict[int, Path]] = {row: {} for row in rows}
+    stale = []
+    for row, by_seed in found.items():
+        folder = runs.run_folder(profile.name, dataset, row, 0).parent
+        for path in sorted(folder.glob("seed*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
+            seed = path.parent.name.removeprefix("seed")
+            if not seed.isdecimal():
+                continue
+            data = checksum or runs.read_json(path.with_name("config.json")).get("made_by", {}).get("data")
+            if any(runs.is_finished(path.parent, made_by) for made_by in made_today(profile, dataset, row, int(seed), data)):
+                by_seed[int(seed)] = path.parent
+            else:
+                stale.append(f"{row}/seed{seed}")
+    return found, stale
+
+
+def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> list[dict[str, Any]]:
+    """`bipartition.runs.made_by` of a run as today's profile would make it; of a warm-up for each row that may ask for it."""
+    from bipartition.training import warm_up_configuration
+
+    wanted = [configuration_for(profile, dataset, name, seed) for name in (ROWS if row == WARM_UP else [row])]
+    if row == WARM_UP:
+        wanted = dict.fromkeys(warm_up_configuration(one) for one in wanted if one.warmup_epochs)
+    return [runs.made_by(one, checksum) for one in wanted]
+
+
 def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared) -> tuple[int, np.ndarray] | None:
-    """Seed and foreground masks of the finished run with the lowest seed, None if there is no run on these pictures.
+    """Seed and foreground masks of the run with the lowest seed that counts, None if there is none.
 
     The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
     """
-    shape = prepared.split("val").images.shape
-    for seed in finished_runs(profile.name, dataset, row, prepared):
-        path = runs.run_folder(profile.name, dataset, row, seed) / "masks.npy"
-        if path.is_file():
-            masks = np.load(path, mmap_mode="r")
-            if masks.shape == (shape[0], *shape[2:]):
-                return seed, masks
+    for seed, folder in finished_folders(profile, dataset, prepared.checksum, [row])[0][row].items():
+        if (folder / "masks.npy").is_file():
+            return seed, np.load(folder / "masks.npy", mmap_mode="r")
     return None
 
 
 def stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> list[str]:
-    """Finished runs that today's profile, code or data would make differently, ``row/seed<k>``; they are shown too."""
-    return [
-        f"{row}/seed{seed}"
-        for row in ROWS
-        for seed in finished_runs(profile.name, dataset, row, prepared)
-        if not runs.is_finished(
-            runs.run_folder(profile.name, dataset, row, seed),
-            runs.made_by(configuration_for(profile, dataset, row, seed), prepared.checksum),
-        )
-    ]
+    """Finished runs that today's profile, code or data would make differently, ``row/seed<k>``: no figure or table has them."""
+    return finished_folders(profile, dataset, prepared.checksum)[1]
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:

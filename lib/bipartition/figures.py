@@ -62,7 +62,7 @@ def lowest(scores: Sequence[float], count: int) -> np.ndarray:
 
 
 def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int], *,
-            titles: Mapping[str, str] | None = None, soft: bool = False) -> Figure:
+            soft: bool = False) -> Figure:
     """The six experiments side by side: for each picture the rows I, 1 - phi, (1 - phi) I and phi I.
 
     Parameters
@@ -72,12 +72,9 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
         ``round(255 (1 - phi))``; a row that is missing or None gets labelled empty panels.
     indices : sequence of int
         Pictures to show, one set below the other; see `choose`.
-    titles : mapping, optional
-        Column heads by row name; by default those of `bipartition.rows.ROWS`.
     soft : bool
         Show the mask as it is, not cut at 0.5.
     """
-    titles = {name: row.title for name, row in ROWS.items()} | dict(titles or {})
     sides = (PICTURE, MASK, FOREGROUND, BACKGROUND)
     figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, row_gap=0.08, left=0.26,
                            top=0.4)
@@ -86,7 +83,7 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
             shown = _quartet(images[index], _one(masks.get(name), index), soft=soft)
             for axes, array in zip(panels[4 * place:4 * place + 4, column], shown, strict=True):
                 _show(axes, array)
-        head = textwrap.wrap(f"({ROWS[name].letter}) {titles[name]}", 18, break_on_hyphens=False)
+        head = textwrap.wrap(f"({ROWS[name].letter}) {ROWS[name].title}", 18, break_on_hyphens=False)
         _head(panels[0, column], "\n".join(head))
     for axes, side in zip(panels[:, 0], sides * len(indices), strict=True):
         axes.set_ylabel(side, labelpad=3)

@@ -4,23 +4,18 @@ Each number is the mean over Table 1's classes, as in its last column.  Two numb
 and are named for it: the oracle, and the ceiling in the last line.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from bipartition import runs
-from bipartition.baselines import BASELINES
 from bipartition.contours import fill_void
-from bipartition.evaluation import Interval, evaluate, interval, object_truth
-from bipartition.rows import CEILING, CLASSES, ROWS, Row
-from bipartition.tables import LineMetrics, column, line_title, scored_classes, seeds_shown, two
+from bipartition.evaluation import evaluate, object_truth
+from bipartition.rows import CEILING, CLASSES
+from bipartition.tables import Measured, averages, cell, line_title, page, refused, seeds_shown
 
-__all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "cell", "explanation", "markdown", "measures", "through_the_grid",
-           "write_measures"]
+__all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "explanation", "markdown", "measures", "through_the_grid"]
 
 HEADS = {
     "iou": "IoU",
@@ -41,35 +36,32 @@ GRID_STRIDE = 4
 """The decoder's last convolution sees one value for 4 x 4 pixels: 56 x 56 of them at 224 x 224."""
 
 
-def measures(found: LineMetrics, dataset: str, prepared: Any) -> pd.DataFrame:
-    """One line for each row with a finished run, for the CAM and each baseline, and for the ceiling of the decoder's grid.
+def measures(found: Measured, prepared: Any) -> pd.DataFrame:
+    """One line for each row with a run that counts, for the CAM and each baseline, and for the ceiling of the decoder's grid.
 
     Parameters
     ----------
-    found : mapping of str to list of dict
+    found : Measured
         What `bipartition.tables.line_metrics` gave: the lines in their order.  The ceiling is computed here.
-    dataset : str
-        Name in the first column.
     prepared : Prepared
-        The pictures that were evaluated: its ``split("val")``, with a truth.
+        The pictures that were evaluated: its ``split("val")``.
 
     Returns
     -------
     pandas.DataFrame
         With exactly `COLUMNS`.  A measure that is younger than a run is NaN, or the mean over the seeds that have it.
         ``n`` is the number of pictures of Table 1's classes with an object.
-
-    Raises
-    ------
-    ValueError
-        If the data set has no truth.
     """
-    groups = scored_classes(dataset, prepared)
     split = prepared.split("val")
     truth = fill_void(*object_truth(split.masks, split.truth_codes))
-    ceiling = [evaluate(through_the_grid(truth), split, prepared.classes)]
-    lines = [_line(dataset, name, metrics, groups) for name, metrics in (*found.items(), (CEILING, ceiling)) if metrics]
-    return pd.DataFrame(lines, columns=list(COLUMNS))
+    lines = {name: (found.seeds(name), by_seed.values()) for name, by_seed in found.lines.items() if by_seed}
+    lines[CEILING] = 0, [evaluate(through_the_grid(truth), split, prepared.classes)]
+    pictures = int(np.isin(found.groups, CLASSES).sum())
+    table = pd.DataFrame([{"dataset": found.dataset, "row": name, "n": pictures, "seeds": seeds}
+                          | averages(metrics, found.groups, CLASSES, HEADS, WITH_INTERVAL)
+                          for name, (seeds, metrics) in lines.items()], columns=list(COLUMNS))
+    table.attrs["stale"] = found.stale
+    return table
 
 
 def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE) -> np.ndarray:
@@ -95,31 +87,12 @@ def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE) -> np.ndarr
     return np.round(255 * shares).astype(np.uint8)
 
 
-def write_measures(table: pd.DataFrame, folder: Path, rows: Mapping[str, Row] = ROWS) -> None:
-    """``measures.csv`` (four decimals) and ``measures.md`` in `folder`."""
-    runs.write_text(folder / "measures.csv", table.round(4).to_csv(index=False, lineterminator="\n"))
-    runs.write_text(folder / "measures.md", markdown(table, rows))
-
-
-def markdown(table: pd.DataFrame, rows: Mapping[str, Row] = ROWS) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """The table as a page reads it: measures across, the interval below, and what each column is."""
-    lines = [["row", "seeds", *HEADS.values()], [":--", "--:", *(":-:" for _ in HEADS)]]
-    for line in table.to_dict("records"):
-        name = line["row"]
-        lines.append([line_title(name, rows), seeds_shown(name, line["seeds"], rows), *(cell(line, key) for key in HEADS)])
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{body}\n\n{explanation(table['dataset'].iloc[0], table['n'].iloc[0])}\n"
-
-
-def cell(line: Mapping[str, Any], key: str) -> str:
-    """A measure of a line with its interval, if it has one; a dash for what is not known: NaN, empty or no column in a file."""
-    if line.get(key, "") == "":
-        return "–"
-    low, high = f"{key}_low", f"{key}_high"
-    value, *ends = (float(line[name]) for name in (key, low, high) if name in line)
-    if np.isnan(value):
-        return "–"
-    return two(value) + (f"<br>[{two(ends[0])}, {two(ends[1])}]" if ends else "")
+    body = [[line_title(line["row"]), seeds_shown(line["row"], line["seeds"]), *(cell(line, key) for key in HEADS)]
+            for line in table.to_dict("records")]
+    note = explanation(table["dataset"].iloc[0], table["n"].iloc[0]) + refused(table)
+    return page(["row", "seeds", *HEADS.values()], body, note, [":--", "--:", *(":-:" for _ in HEADS)])
 
 
 def explanation(dataset: str, pictures: int) -> str:
@@ -136,28 +109,3 @@ def explanation(dataset: str, pictures: int) -> str:
         "for the two boundary measures, where each takes the nearest labelled value, because the contour runs through them. "
         "The last line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, "
         "and brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")
-
-
-def _line(dataset: str, name: str, metrics: list[dict[str, Any]], groups: np.ndarray) -> dict[str, Any]:
-    mine = np.isin(groups, CLASSES)
-    seeds = 0 if name in BASELINES or name == CEILING else len(metrics)
-    line = {"dataset": dataset, "row": name, "n": int(mine.sum()), "seeds": seeds}
-    for key in HEADS:
-        values = np.stack([_values(one, key)[mine] for one in metrics])
-        resamples = {} if key in WITH_INTERVAL else {"resamples": 1}
-        found = _known_interval(values, groups[mine], **resamples)
-        line |= {key: found.mean, f"{key}_low": found.low, f"{key}_high": found.high}
-    return {key: line[key] for key in COLUMNS}
-
-
-def _values(metrics: dict[str, Any], key: str) -> np.ndarray:
-    """The oracle is taken for each picture; it is known where both ways are."""
-    if key == "oracle_iou":
-        return np.maximum(column(metrics, "iou"), column(metrics, "other_way_iou"))
-    return column(metrics, key)
-
-
-def _known_interval(values: np.ndarray, groups: np.ndarray, **options: int) -> Interval:
-    """`interval` over the seeds that have the measure: older runs may lack it."""
-    values = values[~np.isnan(values).all(axis=1)]
-    return interval(values, groups, **options) if len(values) else Interval(np.nan, np.nan, np.nan)

@@ -3,15 +3,14 @@
 import base64
 import csv
 import html
+import re
 from pathlib import Path
 from typing import Any
 
-from bipartition import claims, runs
-from bipartition.evaluation import is_collapsed
-from bipartition.measures import HEADS, cell, explanation
-from bipartition.profiles import Profile
-from bipartition.rows import CLASSES, ROWS
-from bipartition.tables import line_title, seeds_shown, whose_values
+from bipartition import runs
+from bipartition.configuration import readings_table
+from bipartition.profiles import Profile, configuration_for
+from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -81,11 +80,12 @@ def write_report(profile: Profile) -> None:
         f"{len(about.get('runs', {}))} finished runs, {about.get('minutes', 0):.1f} minutes of training on "
         f"{html.escape(', '.join(about.get('device', [])) or 'nothing yet')}.</p>",
         "<h2>Table 1</h2>",
-        _table1(folder),
+        _page(folder / "table1.md"),
+        _seeds(folder / "seeds.csv"),
         "<h2>Other measures of the same masks</h2>",
-        _measures(folder),
+        _page(folder / "measures.md"),
         "<h2>The paper's claims</h2>",
-        _claims(folder),
+        _page(folder / "claims.md"),
         *(_figure(folder, name) for name in FIGURES),
         "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default "
         "by a row or the profile.</p>",
@@ -104,95 +104,42 @@ def _folder(profile: Profile) -> Path:
 
 
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
-    """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows."""
+    """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last."""
     root = _folder(profile) / "runs"
     paths = [
         path.parent
         for dataset in profile.datasets
-        for row in ROWS
+        for row in (*ROWS, WARM_UP)
         for path in sorted(root.glob(f"{dataset}/{row}/seed*/metrics.json"))
     ]
     return {str(path.relative_to(root)): runs.read_json(path / "config.json") for path in paths}
 
 
-def _table1(folder: Path) -> str:
-    """From ``table1.csv``: classes across, rows down, each cell measured, interval and paper."""
-    lines = _csv_lines(folder / "table1.csv")
-    if not lines:
+def _page(path: Path) -> str:
+    """The table and the paragraph of a Markdown page as they are, so that the two can never tell different things."""
+    if not path.is_file():
         return "<p>Not made yet: <code>make table</code>.</p>"
-    names = [name for name in (*CLASSES, "mean") if any(line["class"] == name for line in lines)]
-    counts = {line["class"]: line["n"] for line in lines}
-    cells: dict[str, dict[str, str]] = {}
-    for line in lines:
-        cells.setdefault(line["row"], {})[line["class"]] = _cell(line)
-    last = {line["row"]: line for line in lines}  # a row has as many seeds in each class
-    seeds = {row: seeds_shown(row, int(line["seeds"]), collapsed=_collapsed(folder, line)) for row, line in last.items()}
-    body = [[_title(row), seeds[row], *(by_class.get(name, "–") for name in names)] for row, by_class in cells.items()]
-    note = (
-        '<p class="note">Mean foreground IoU over the validation pictures of a class (n below its name), '
-        "[95 % interval], and the paper's value. Rows without seeds need no training."
-        f"{whose_values(lines[0]['dataset'])}</p>"
-    )
-    return (
-        _html_table(["row", "seeds", *(f"{name}<br><small>n = {counts[name]}</small>" for name in names)], body) + note
-    )
+    *lines, note = filter(None, path.read_text(encoding="utf-8").splitlines())
+    head, _, *body = ([_as_html(cell) for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)
+    return f'{_html_table(head, body)}<p class="note">{html.escape(note)}</p>'
 
 
-def _collapsed(folder: Path, line: dict[str, str]) -> int:
-    """How many runs behind a line of a table have masks that are all or nothing."""
-    paths = (folder / "runs" / line["dataset"] / line["row"]).glob("seed*/metrics.json")
-    return sum(is_collapsed(runs.read_json(path)) for path in paths)
+def _as_html(cell: str) -> str:
+    """Of a cell in Markdown: new lines, bold numbers, and intervals small and unbroken."""
+    text = html.escape(cell.strip().replace("\\|", "|")).replace("&lt;br&gt;", "<br>")
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    return re.sub(r"<br>(\[.+?\]|n = \d+)$", r"<br><small>\1</small>", text)
 
 
-def _measures(folder: Path) -> str:
-    """From ``measures.csv``: measures across, rows down."""
-    lines = _csv_lines(folder / "measures.csv")
-    if not lines:
-        return "<p>Not made yet: <code>make table</code>.</p>"
-    body = [
-        [_title(line["row"]), seeds_shown(line["row"], int(line["seeds"])), *(_small_ends(cell(line, key)) for key in HEADS)]
-        for line in lines
-    ]
-    note = f'<p class="note">{html.escape(explanation(lines[0]["dataset"], int(lines[0]["n"])))}</p>'
-    return _html_table(["row", "seeds", *HEADS.values()], body) + note
-
-
-def _small_ends(text: str) -> str:
-    """A measure with its interval small and unbroken, as in Table 1."""
-    value, _, ends = text.partition("<br>")
-    return f"{value}<br><small>{ends}</small>" if ends else value
-
-
-def _claims(folder: Path) -> str:
-    """From ``claims.csv``: one line for each comparison."""
-    lines = _csv_lines(folder / "claims.csv")
-    if not lines:
-        return "<p>Not made yet: <code>make table</code>.</p>"
-    body = [[html.escape(text).replace("\n", "<br>") for text in line] for line in claims.cells(lines, "\n")]
-    number = claims.HEADS.index("number")
-    for line in body:
-        line[number] = _small_ends(line[number])
-    note = f'<p class="note">{html.escape(claims.explanation(lines[0]["dataset"]))}</p>'
-    return _html_table(list(claims.HEADS), body) + note
-
-
-def _csv_lines(path: Path) -> list[dict[str, str]] | None:
-    try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError:
-        return None
-
-
-def _cell(line: dict[str, str]) -> str:
-    measured = f"<b>{float(line['iou']):.2f}</b>" if line["iou"] else "–"
-    span = f"<br><small>[{float(line['ci_low']):.2f}, {float(line['ci_high']):.2f}]</small>" if line["iou"] else ""
-    paper = f"<br><small>paper {float(line['paper_iou']):.2f}</small>" if line["paper_iou"] else ""
-    return measured + paper + span
-
-
-def _title(row: str) -> str:
-    return html.escape(line_title(row))
+def _seeds(path: Path) -> str:
+    """The means of each training, folded; the file has every class."""
+    if not path.is_file():
+        return ""
+    with open(path, newline="", encoding="utf-8") as stream:
+        head, *lines = csv.reader(stream)
+    table = _html_table(head, [line for line in lines if "mean" in line])
+    return (f'<details><summary>Each seed by itself</summary>{table}<p class="note">By class in '
+            '<a href="seeds.csv">seeds.csv</a>, for error bars of your own.</p></details>')
 
 
 def _figure(folder: Path, name: str) -> str:
@@ -211,9 +158,6 @@ def _figure(folder: Path, name: str) -> str:
 
 def _readings(profile: Profile) -> str:
     """The table of readings with a column for each trained row of the data set of Table 1."""
-    from bipartition.configuration import readings_table
-    from bipartition.profiles import configuration_for
-
     table = readings_table()
     configurations = [configuration_for(profile, profile.sets["table1"], row, profile.seeds[0]) for row in profile.rows]
     body = []
@@ -230,11 +174,8 @@ def _readings(profile: Profile) -> str:
                 reason,
             ]
         )
-    return (
-        "<details><summary>The table of readings</summary>"
-        + _html_table(["reading", "default", *map(_title, profile.rows), "alternatives", "why, and where"], body)
-        + "</details>"
-    )
+    head = ["reading", "default", *(ROWS[row].title for row in profile.rows), "alternatives", "why, and where"]
+    return f"<details><summary>The table of readings</summary>{_html_table(head, body)}</details>"
 
 
 def _runs(profile: Profile) -> str:

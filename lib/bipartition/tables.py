@@ -1,105 +1,88 @@
-"""Table 1, measured and printed side by side, from every finished run of a profile.
+"""Table 1, measured and printed side by side, from every run of a profile that counts; and what all tables share.
 
-Only finished runs count (their ``metrics.json`` is written last); a row without any keeps its lines, empty.
-Nothing is trained or drawn here.
+A row without any keeps its lines, empty.  Nothing is trained or drawn here.
 """
 
-import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.io.formats.style import Styler
 
 from bipartition import runs
 from bipartition.baselines import BASELINES
+from bipartition.companion import finished_folders
 from bipartition.evaluation import Interval, evaluate, interval, is_collapsed, object_truth, paired_difference
-from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP, Row
+from bipartition.profiles import Profile
+from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP
 
-__all__ = ["COLUMNS", "MEAN", "column", "difference", "explanation", "finished_runs", "line_metrics", "line_title", "markdown",
-           "paired", "scored_classes", "seeds_shown", "styled", "table1", "two", "whose_values", "write_table1"]
+__all__ = ["COLUMNS", "MEAN", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference",
+           "explanation", "line_metrics", "line_title", "markdown", "page", "refused", "scored_classes", "seeds_shown",
+           "seeds_table", "table1", "two", "write_table"]
 
 MEAN = "mean"
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
+SEED_COLUMNS = ("dataset", "row", "seed", "class", "iou", "boundary_f", "area", "grey", "collapsed")
+NO_SEED = -1
+"""Stands for the seed of what needs no training."""
 
-MadeBy = Callable[[str, int], dict[str, Any]]
-LineMetrics = Mapping[str, list[dict[str, Any]]]
 
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What `evaluate` said of masks of the same pictures: read once, for all tables.
 
-def table1(found: LineMetrics, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS) -> pd.DataFrame:
-    """One line for each row and class, and for each row the mean over the classes that have pictures.
-
-    Parameters
+    Attributes
     ----------
-    found : mapping of str to list of dict
-        What `line_metrics` gave: the lines in their order.
     dataset : str
-        Name in the first column.
-    prepared : Prepared
-        The pictures that were evaluated: its ``split("val")``, with a truth.
-    rows : mapping of str to Row
-        With the paper's values.
+        Whose pictures.
+    groups : ndarray of str, shape (N,)
+        Their classes, see `scored_classes`.
+    lines : mapping of str to mapping of int to dict
+        By the names of the lines of a table, in their order, and by seed.
+    stale : sequence of str
+        Runs that were left out, ``row/seed<k>``.
+    """
+
+    dataset: str
+    groups: np.ndarray
+    lines: Mapping[str, Mapping[int, dict[str, Any]]]
+    stale: Sequence[str] = ()
+
+    def seeds(self, name: str) -> int:
+        """How many trainings are behind a line."""
+        return sum(seed != NO_SEED for seed in self.lines[name])
+
+    def numbers(self, name: str, key: str) -> dict[int, np.ndarray]:
+        """A number of every picture, shape (N,), by seed; empty where there is no such line."""
+        return {seed: _values(metrics, key, self.groups) for seed, metrics in self.lines.get(name, {}).items()}
+
+
+def line_metrics(profile: Profile, dataset: str, prepared: Any, *, baselines: Sequence[str] = tuple(BASELINES)) -> Measured:
+    """All that the tables of a data set are made from: finished runs, and baselines, which are computed here.
 
     Returns
     -------
-    pandas.DataFrame
-        With exactly `COLUMNS`, in the order of `found`.  ``n`` is the number of validation pictures with an
-        object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
-        ``attrs["collapsed"]`` counts the runs of each row whose masks are all or nothing nearly everywhere: what they
-        score is the score of no cut, and the table says so beside their number.
+    Measured
+        First the rows, with an entry for each run that counts or none; then `bipartition.rows.CAM`, if a warm-up has left
+        masks; then the baselines.
 
     Raises
     ------
     ValueError
         If the data set has no truth.
     """
-    groups = scored_classes(dataset, prepared)
-    lines, collapsed = [], {}
-    for name, metrics in found.items():
-        seeds = 0 if name in BASELINES else len(metrics)
-        lines += _lines(dataset, name, metrics, seeds, groups, rows[name].paper if name in rows else {})
-        if name not in BASELINES:
-            collapsed[name] = sum(map(is_collapsed, metrics))
-    table = pd.DataFrame(lines, columns=list(COLUMNS))
-    table.attrs["collapsed"] = collapsed
-    return table
-
-
-def line_metrics(profile: str, dataset: str, prepared: Any, rows: Mapping[str, Row] = ROWS, *,
-                 baselines: Sequence[str] = tuple(BASELINES), made_by: MadeBy | None = None) -> dict[str, list[dict[str, Any]]]:
-    """What `evaluate` said, by the names of the lines of a table: read once, for `table1` and `bipartition.measures.measures`.
-
-    Parameters
-    ----------
-    profile, dataset : str
-        Whose runs are read: ``results/<profile>/runs/<dataset>/``.
-    prepared : Prepared
-        The pictures that were evaluated: its ``split("val")``.
-    rows : mapping of str to Row
-        Order of the lines.
-    baselines : sequence of str
-        Names of `bipartition.baselines.BASELINES` to add, computed here.
-    made_by : callable, optional
-        ``(row, seed) -> dict``, asked for the warm-up too; runs made by anything else are out of date and do not count.
-
-    Returns
-    -------
-    dict of str to list of dict
-        First the rows, with one entry for each finished seed or none; then `bipartition.rows.CAM`, if a warm-up run has
-        left masks; then the baselines, with one entry.
-    """
-    found = {}
-    for name in (*rows, WARM_UP):
-        found[name] = list(finished_runs(profile, dataset, name, prepared, made_by=made_by).values())
-    if maps := found.pop(WARM_UP):
-        found[CAM] = maps
-    split = prepared.split("val")
+    groups, split = scored_classes(dataset, prepared), prepared.split("val")
+    folders, stale = finished_folders(profile, dataset, prepared.checksum)
+    lines = {row: {seed: runs.read_json(folder / "metrics.json") for seed, folder in by_seed.items()}
+             for row, by_seed in folders.items()}
+    if maps := lines.pop(WARM_UP):
+        lines[CAM] = maps
     for name in baselines:
-        found[name] = [evaluate(BASELINES[name][1](split.images), split, prepared.classes)]
-    return found
+        lines[name] = {NO_SEED: evaluate(BASELINES[name][1](split.images), split, prepared.classes)}
+    return Measured(dataset=dataset, groups=groups, lines=lines, stale=stale)
 
 
 def scored_classes(dataset: str, prepared: Any) -> np.ndarray:
@@ -118,99 +101,140 @@ def scored_classes(dataset: str, prepared: Any) -> np.ndarray:
     return groups
 
 
-def finished_runs(profile: str, dataset: str, row: str, prepared: Any, *,
-                  made_by: MadeBy | None = None) -> dict[int, dict[str, Any]]:
-    """Metrics of every finished run of a row, by seed in ascending order.
-
-    A run counts if its ``metrics.json`` speaks of exactly the validation pictures of `prepared` and, where
-    `made_by` is given, if it was made by that.
-    """
-    folder = runs.run_folder(profile, dataset, row, 0).parent
-    ids = [str(identifier) for identifier in prepared.split("val").ids]
-    found = {}
-    for path in sorted(folder.glob("seed*"), key=lambda path: (len(path.name), path.name)):
-        seed = path.name.removeprefix("seed")
-        metrics = runs.read_json(path / "metrics.json")
-        if not seed.isdigit() or [str(line["id"]) for line in metrics.get("per_image", [])] != ids:
-            continue
-        if made_by is None or runs.is_finished(path, made_by(row, int(seed))):
-            found[int(seed)] = metrics
-    return found
-
-
-def difference(profile: str, dataset: str, prepared: Any, first: str, second: str, *, key: str = "iou",
-               made_by: MadeBy | None = None) -> Interval:
-    """By how much row `first` beats row `second`: mean over Table 1's classes, same pictures, the seeds that both have.
-
-    `key` is a number of ``per_image``, as ``"iou"`` or ``"boundary_iou"``.  All NaN without a common seed that has it.
-    """
-    one, other = ({seed: column(metrics, key) for seed, metrics in
-                   finished_runs(profile, dataset, row, prepared, made_by=made_by).items()} for row in (first, second))
-    split = prepared.split("val")
-    return paired(one, other, np.array([prepared.classes[label] for label in split.labels]))[0]
-
-
-def paired(one: Mapping[int, np.ndarray], other: Mapping[int, np.ndarray], groups: np.ndarray) -> tuple[Interval, list[int]]:
-    """Mean over Table 1's classes of `one` minus `other`, and the seeds that both have numbers of.
+def averages(metrics: Iterable[dict[str, Any]], groups: np.ndarray, classes: Sequence[str], keys: Iterable[str],
+             spans: Collection[str] = ()) -> dict[str, float]:
+    """Mean over classes of the means over their pictures and over seeds, of several numbers of ``per_image``.
 
     Parameters
     ----------
-    one, other : mapping of seed to ndarray, shape (N,)
-        A number of every picture.
+    metrics : iterable of dict
+        What `evaluate` said, one for each seed.
     groups : ndarray of str, shape (N,)
         Class of each picture.
+    classes : sequence of str
+        Those that count; one without pictures is left out.
+    keys : iterable of str
+        Also ``"pooled_iou"``, the pixels of a class added up over its pictures, one ratio for each seed; and ``"oracle_iou"``,
+        of each mask as it is or turned round.
+    spans : collection of str
+        Those of `keys` that get their 95 % interval, as ``<key>_low`` and ``<key>_high``.
+
+    Returns
+    -------
+    dict
+        Of a measure that is younger than a run, over the seeds that have it; NaN where nothing is known.
+    """
+    metrics, mine, line = list(metrics), np.isin(groups, classes), {}
+    for key in keys:
+        values = [_values(one, key, groups)[mine] for one in metrics]
+        values = [one for one in values if not np.isnan(one).all()]
+        draws = {} if key in spans else {"resamples": 1}
+        found = interval(np.stack(values), groups[mine], **draws) if values else Interval(np.nan, np.nan, np.nan)
+        line |= dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True)) if key in spans else {key: found.mean}
+    return line
+
+
+def column(metrics: dict[str, Any], key: str) -> np.ndarray:
+    """A number of ``per_image``, shape (N,); NaN where it is not known, or not measured when the run was finished."""
+    return np.array([line.get(key) for line in metrics["per_image"]], dtype=float)
+
+
+def difference(found: Measured, first: str, second: str, key: str = "iou") -> tuple[Interval, list[int]]:
+    """By how much line `first` beats `second`: mean over Table 1's classes, same pictures, the seeds that both have.
+
+    A baseline stands beside every seed of the other.
 
     Returns
     -------
     difference : Interval
-        All NaN without a common seed.
+        All NaN without a common seed that has the number.
     seeds : list of int
+        Those that were compared.
     """
+    one, other = found.numbers(first, key), found.numbers(second, key)
+    if NO_SEED in other:
+        other = dict.fromkeys(one, other[NO_SEED])
     seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
     if not seeds:
         return Interval(np.nan, np.nan, np.nan), seeds
-    mine = np.isin(groups, CLASSES)
+    mine = np.isin(found.groups, CLASSES)
     values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
-    return paired_difference(*values, groups[mine]), seeds
+    return paired_difference(*values, found.groups[mine]), seeds
 
 
-def write_table1(table: pd.DataFrame, folder: Path, rows: Mapping[str, Row] = ROWS) -> None:
-    """``table1.csv`` (four decimals) and ``table1.md`` in `folder`."""
-    runs.write_text(folder / "table1.csv", table.round(4).to_csv(index=False, lineterminator="\n"))
-    runs.write_text(folder / "table1.md", markdown(table, rows))
+def table1(found: Measured) -> pd.DataFrame:
+    """One line for each row and class, and for each row the mean over the classes that have pictures.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With exactly `COLUMNS`, in the order of `found`.  ``n`` is the number of validation pictures with an
+        object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
+        ``attrs["collapsed"]`` counts the runs of each row whose masks are all or nothing nearly everywhere: what they
+        score is the score of no cut, and the table says so beside their number.
+    """
+    lines = []
+    for name, by_seed in found.lines.items():
+        for label, names in _classes(found.groups, CLASSES):
+            paper = [ROWS[name].paper[one] for one in names if name in ROWS and one in ROWS[name].paper]
+            lines.append({"dataset": found.dataset, "row": name, "class": label, "n": int(np.isin(found.groups, names).sum()),
+                          "seeds": found.seeds(name), "paper_iou": np.mean(paper) if paper else np.nan}
+                         | averages(by_seed.values(), found.groups, names, ("iou", "pooled_iou", "boundary_iou"), ["iou"]))
+    table = pd.DataFrame(lines).rename(columns={"iou_low": "ci_low", "iou_high": "ci_high"})[list(COLUMNS)]
+    table.attrs = {"stale": found.stale, "collapsed": {
+        name: sum(seed != NO_SEED and is_collapsed(metrics) for seed, metrics in by_seed.items())
+        for name, by_seed in found.lines.items()}}
+    return table
 
 
-def markdown(table: pd.DataFrame, rows: Mapping[str, Row] = ROWS) -> str:
+def seeds_table(found: Measured) -> pd.DataFrame:
+    """Each training by itself, for error bars of one's own: `SEED_COLUMNS`, by row, seed and class with pictures."""
+    present = [name for name in CLASSES if name in found.groups]
+    lines = [{"dataset": found.dataset, "row": name, "seed": seed, "class": label}
+             | averages([metrics], found.groups, names, SEED_COLUMNS[4:])
+             for name, by_seed in found.lines.items() for seed, metrics in by_seed.items() if seed != NO_SEED
+             for label, names in _classes(found.groups, present)]
+    return pd.DataFrame(lines, columns=list(SEED_COLUMNS))
+
+
+def write_table(table: pd.DataFrame, path: Path, text: str = "") -> None:
+    """``<path>.csv`` (four decimals) and, of its page `text`, ``<path>.md``."""
+    runs.write_text(path.with_suffix(".csv"), table.round(4).to_csv(index=False, lineterminator="\n"))
+    if text:
+        runs.write_text(path.with_suffix(".md"), text)
+
+
+def markdown(table: pd.DataFrame) -> str:
     """Table 1 as a page reads it: classes as columns, measured (paper), the interval below."""
-    shown = _wide(table, rows, measured="**{}**", paper=" ({})", span="<br>[{}, {}]")
-    head = [shown.index.name, *(column.replace("\n", "<br>") for column in shown.columns)]
-    lines = [head, [":--", *("--:" if name == "seeds" else ":-:" for name in shown.columns)]]
-    lines += [[title, *cells] for title, cells in zip(shown.index, shown.to_numpy().tolist(), strict=True)]
-    body = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{body}\n\n{explanation(table)}\n"
+    counts = dict(zip(table["class"], table["n"], strict=True))
+    rows: dict[str, list[str]] = {}
+    for line in table.rename(columns={"ci_low": "iou_low", "ci_high": "iou_high"}).to_dict("records"):
+        name = line["row"]
+        value, new_line, span = cell(line, "iou").partition("<br>")
+        value = f"**{value}**" if span else value
+        paper = "" if np.isnan(line["paper_iou"]) else f" ({two(line['paper_iou'])})"
+        seeds = seeds_shown(name, line["seeds"], collapsed=table.attrs["collapsed"][name])
+        rows.setdefault(name, [line_title(name), seeds]).append(value + paper + new_line + span)
+    head = ["row", "seeds", *(f"{label.capitalize()}<br>n = {count}" for label, count in counts.items())]
+    return page(head, rows.values(), explanation(table), [":--", "--:", *(":-:" for _ in counts)])
 
 
-def styled(table: pd.DataFrame, rows: Mapping[str, Row] = ROWS) -> Styler:
-    """Table 1 for a notebook: measured over the paper's value, the interval small below."""
-    shown = _wide(table, rows, measured="<b>{}</b>", paper="<br><span class='paper'>paper {}</span>",
-                  span="<br><span class='range'>[{}, {}]</span>")
-    shown.index = pd.Index([html.escape(title) for title in shown.index])
-    shown.columns = [column.replace("\n", "<br>") for column in shown.columns]
-    rules = [
-        {"selector": "", "props": "border-collapse: collapse; border-top: 2px solid; border-bottom: 2px solid"},
-        {"selector": "caption", "props": "caption-side: bottom; text-align: left; padding-top: .6em; max-width: 60em"},
-        {"selector": "th, td", "props": "padding: .35em .7em; text-align: center; vertical-align: top"},
-        {"selector": "td, .col_heading", "props": "white-space: nowrap"},
-        {"selector": "th.row_heading", "props": "text-align: left; font-weight: normal; min-width: 11em"},
-        {"selector": "thead th", "props": "border-bottom: 1px solid; vertical-align: bottom"},
-        {"selector": ".paper", "props": "opacity: .75"},
-        {"selector": ".range", "props": "opacity: .75; font-size: 85%"},
-    ]
-    return shown.style.set_uuid("table1").set_table_styles(rules).set_caption(html.escape(explanation(table)))
+def page(head: Sequence[str], body: Iterable[Sequence[str]], note: str, aligned: Sequence[str]) -> str:
+    """A table in Markdown and a paragraph below; ``<br>`` in a cell begins a new line."""
+    lines = ("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in (head, aligned, *body))
+    return "\n".join(lines) + f"\n\n{note}\n"
+
+
+def cell(line: Mapping[str, Any], key: str) -> str:
+    """A measure of a line with its interval below, if it has one; a dash for what is not known."""
+    if np.isnan(line[key]):
+        return "–"
+    ends = [two(line[name]) for name in (f"{key}_low", f"{key}_high") if name in line]
+    return two(line[key]) + (f"<br>[{', '.join(ends)}]" if ends else "")
 
 
 def explanation(table: pd.DataFrame) -> str:
-    """What the numbers are: data set, pictures, seeds, interval, and how IoU is read."""
+    """What the numbers are: data set, pictures, seeds, interval, how IoU is read, and which runs were left out."""
     means = table[table["class"] == MEAN]
     present = [name for name in CLASSES if (table.loc[table["class"] == name, "n"] > 0).any()]
     dataset, pictures = table["dataset"].iloc[0], int(means["n"].max())
@@ -220,79 +244,50 @@ def explanation(table: pd.DataFrame) -> str:
         span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         counts = f"{span} seed{'s' if seeds[-1] > 1 else ''} a row"
     drawn = "pictures and seeds" if seeds and seeds[-1] > 1 else "pictures"
+    whose = "" if dataset == "voc2012" else (
+        " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison.")
     return (
         f"Mean foreground IoU on {pictures} validation pictures of {dataset}, {counts}, with 95 % bootstrap intervals "
         f"over {drawn} and the paper's value beside. IoU of the foreground (1 − φ ≥ 0.5) is taken for each picture, "
         f"void pixels left out, and averaged over the pictures of a class; the last column is the mean over the "
         f"{len(present)} classes that have pictures ({', '.join(present) or 'none'}), the paper's over the same "
-        f"classes.{whose_values(dataset)}")
+        f"classes.{whose}{refused(table)}")
 
 
-def whose_values(dataset: str) -> str:
-    """A sentence on whose photographs the paper's values belong to; empty where they are the data set's own."""
-    if dataset == "voc2012":
+def refused(table: pd.DataFrame) -> str:
+    """A sentence that names the runs which a table left out; empty if there are none."""
+    if not table.attrs["stale"]:
         return ""
-    return " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison."
+    return f" Left out, as today's profile, code or data would make them otherwise: {', '.join(table.attrs['stale'])}."
 
 
-def column(metrics: dict[str, Any], key: str) -> np.ndarray:
-    """A number of ``per_image``, shape (N,); NaN where it is not known, or not measured when the run was finished."""
-    return np.array([line.get(key) for line in metrics["per_image"]], dtype=float)
-
-
-def line_title(name: str, rows: Mapping[str, Row] = ROWS) -> str:
+def line_title(name: str) -> str:
     """What a line of a table is called on a page."""
-    return rows[name].title if name in rows else OTHER_TITLES.get(name) or BASELINES[name][0]
+    return ROWS[name].title if name in ROWS else OTHER_TITLES.get(name) or BASELINES[name][0]
 
 
-def seeds_shown(name: str, seeds: int, rows: Mapping[str, Row] = ROWS, *, collapsed: int = 0) -> str:
+def seeds_shown(name: str, seeds: int, *, collapsed: int = 0) -> str:
     """How a page says how many runs are behind a line, and how many of them collapsed; a dash for what needs no training."""
-    shown = str(seeds) if seeds else "none yet" if name in rows else "–"
+    shown = str(seeds) if seeds else "none yet" if name in ROWS else "–"
     return f"{shown}, {'all' if collapsed == seeds else collapsed} collapsed" if collapsed else shown
 
 
 def two(number: float) -> str:
-    """Two decimals, a half rounded up as people do."""
-    return f"{number + 1e-9:.2f}"
+    """Two decimals, a half rounded up as people do; of the four that files have, so that file and page agree."""
+    return f"{round(number, 4) + 1e-9:.2f}"
 
 
-def _lines(dataset: str, name: str, metrics: list[dict[str, Any]], seeds: int, groups: np.ndarray,
-           paper: Mapping[str, float]) -> list[dict[str, Any]]:
-    """One line for each class and the mean, from all seeds; `groups` is the class of each picture, "" if not scored."""
-    present = [label for label in CLASSES if (groups == label).any()]
-    values = {}
-    if metrics:
-        keys = ("iou", "boundary_iou", "intersection", "union")
-        values = {key: np.stack([column(one, key) for one in metrics]) for key in keys}
-    lines = []
-    for label in (*CLASSES, MEAN):
-        names = [label] if label in CLASSES else present
-        mine = np.isin(groups, names)
-        line = {"dataset": dataset, "row": name, "class": label, "n": int(mine.sum()), "seeds": seeds}
-        if metrics and mine.any():
-            measured = interval(values["iou"][:, mine], groups[mine])
-            overlap, union = ([values[key][:, groups == one].sum(axis=1) for one in names]
-                              for key in ("intersection", "union"))
-            line |= {"iou": measured.mean, "ci_low": measured.low, "ci_high": measured.high,
-                     "pooled_iou": np.divide(overlap, union).mean(),
-                     "boundary_iou": np.mean([values["boundary_iou"][:, groups == one].mean() for one in names])}
-        if names and all(one in paper for one in names):
-            line["paper_iou"] = float(np.mean([paper[one] for one in names]))
-        lines.append(line | {key: line.get(key, np.nan) for key in COLUMNS[5:]})
-    return lines
+def _classes(groups: np.ndarray, shown: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Label of each line of a row, and the classes behind it: those shown, and the mean over those that have pictures."""
+    return [*((name, [name]) for name in shown), (MEAN, [name for name in CLASSES if name in groups])]
 
 
-def _wide(table: pd.DataFrame, rows: Mapping[str, Row], *, measured: str, paper: str, span: str) -> pd.DataFrame:
-    """Text cells by three patterns: row titles down, seeds and classes with their n across."""
-    counts = table.groupby("class")["n"].max()
-    cells: dict[str, dict[str, str]] = {}
-    for line in table.to_dict("records"):
-        name = line["row"]
-        known = not np.isnan(line["iou"])
-        text = measured.format(two(line["iou"])) if known else "–"
-        text += "" if np.isnan(line["paper_iou"]) else paper.format(two(line["paper_iou"]))
-        text += span.format(two(line["ci_low"]), two(line["ci_high"])) if known else ""
-        head = f"{line['class'].capitalize()}\nn = {counts[line['class']]}"
-        seeds = seeds_shown(name, line["seeds"], rows, collapsed=table.attrs.get("collapsed", {}).get(name, 0))
-        cells.setdefault(line_title(name, rows), {"seeds": seeds})[head] = text
-    return pd.DataFrame.from_dict(cells, orient="index").rename_axis("row")
+def _values(metrics: dict[str, Any], key: str, groups: np.ndarray) -> np.ndarray:
+    """A number of every picture, shape (N,); the pooled IoU of a class stands at each of its pictures."""
+    if key == "oracle_iou":
+        return np.maximum(column(metrics, "iou"), column(metrics, "other_way_iou"))
+    if key != "pooled_iou":
+        return column(metrics, key)
+    place = np.unique(groups, return_inverse=True)[1]
+    overlap, union = (np.bincount(place, column(metrics, name)) for name in ("intersection", "union"))
+    return (overlap / np.maximum(union, 1))[place]

@@ -29,6 +29,8 @@ DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "ta
 """Each figure and the table, and which of the profile's data sets it shows."""
 PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
 """What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
+TRIED_FROM = runs.project_root() / "profiles" / "laptop.yaml"
+"""The profile that the tracked trials are told from, see `bipartition.claims`."""
 
 _SOURCES: dict[tuple, str] = {}
 
@@ -79,13 +81,13 @@ def plan(request: Request) -> list[Task]:
                   for dataset in request.datasets for seed in request.seeds for row in request.rows]
     if "figures" in request.steps:
         tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
-                           ["figures.py"])
+                           ["figures.py", "companion.py"])
                   for name, pictures in PICTURES.items() if _can_be_drawn(request, name)]
     if "table" in request.steps and _can_be_drawn(request, "table1"):
-        code = ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py"]
-        outputs = ["table1.csv", "table1.md", "measures.csv", "measures.md", "claims.csv", "claims.md"]
-        # an absolute path stays what it is when it is joined to that of the code
-        tasks.append(_drawing(request, "table1", outputs, [*code, str(runs.published_trials())]))
+        code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
+                "sensitivities.py", *map(str, (runs.published_trials(), TRIED_FROM))]
+        outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
+        tasks.append(_drawing(request, "table1", outputs, code))
     if "pets" in request.steps:
         tasks.append(_pets(request))
     if "report" in request.steps:
@@ -148,11 +150,10 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
 def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -> Task:
     dataset = request.profile.sets[DRAWINGS[name]]
-    rows = (*ROWS, WARM_UP) if name == "table1" else ROWS
 
     def inputs() -> dict[str, Any]:
-        return {"runs": _finished(request, dataset, rows), "prepared": _checksum(request.profile, dataset),
-                "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook(name))}
+        return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
+                "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
 
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
 
@@ -166,16 +167,15 @@ def _pets(request: Request) -> Task:
         If there is no such run.
     """
     from bipartition.pets import MEASURED_ON, TRAINED_ON
-    rows = (*ROWS, WARM_UP)
-    if not _finished(request, TRAINED_ON, rows):
+    if not _finished(request, TRAINED_ON):
         raise ValueError(f"no run of the profile {request.profile.name!r} on {TRAINED_ON} is finished, so there is nothing to "
                          f"measure on {MEASURED_ON}; train one, as with make train PROFILE=laptop DATASETS={TRAINED_ON} "
                          "ROWS=chan_vese")
 
     def inputs() -> dict[str, Any]:
-        code = ("pets.py", "evaluation.py", "contours.py", "baselines.py")
-        return {"runs": _finished(request, TRAINED_ON, rows), "pets": _source(request.profile, MEASURED_ON),
-                "code": [_digest(Path(__file__).parent / part) for part in code], "notebook": _digest(_notebook("pets"))}
+        code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
+        return {"runs": _finished(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
+                "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
@@ -190,7 +190,7 @@ def _can_be_drawn(request: Request, name: str) -> bool:
         If it was asked for, but neither to prepare it nor to train on it, and it is not there: only drawing fetches nothing.
     """
     dataset = request.profile.sets[DRAWINGS[name]]
-    if _finished(request, dataset):
+    if _finished(request, dataset, ROWS):
         return True
     if dataset in request.datasets:
         pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
@@ -223,7 +223,8 @@ def _provenance(request: Request) -> Task:
         write_provenance(request.profile)
 
     return Task(name="provenance", outputs=(request.folder / "provenance.json",), action=action,
-                inputs=lambda: {dataset: _finished(request, dataset) for dataset in request.profile.datasets})
+                inputs=lambda: {"read": _read(request.profile, ()),
+                                "runs": {dataset: _finished(request, dataset) for dataset in request.profile.datasets}})
 
 
 def _report(request: Request) -> Task:
@@ -231,12 +232,18 @@ def _report(request: Request) -> Task:
         from bipartition.report import write_report
         write_report(request.profile)
 
-    parts = ["provenance.json", "table1.csv", "table1.md", "measures.csv", "claims.csv",
+    parts = ["provenance.json", "table1.md", "seeds.csv", "measures.md", "claims.md",
              *(f"figures/{picture}.png" for pictures in PICTURES.values() for picture in pictures)]
-    code = ["report.py", "measures.py", "claims.py", "tables.py"]
-    files = [*(request.folder / part for part in parts), *(Path(__file__).parent / part for part in code)]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
-                inputs=lambda: {path.name: _digest(path) for path in files})
+                inputs=lambda: {"read": _read(request.profile, ["report.py"]),
+                                "parts": {part: _digest(request.folder / part) for part in parts}})
+
+
+def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
+    """What pages and pictures take from profile and code; an absolute path in `code` stays what it is."""
+    files = ("rows.py", "configuration.py", *code)
+    return {"profile": repr(profile), "method_version": runs.METHOD_VERSION,
+            "code": {name: _digest(Path(__file__).parent / name) for name in files}}
 
 
 def _notebook(kind: str) -> Path:
@@ -280,7 +287,7 @@ def _weights_file(configuration: Configuration) -> list | None:
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def _finished(request: Request, dataset: str, rows: Iterable[str] = ROWS) -> dict[str, str]:
+def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
     """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
     root = request.folder / "runs" / dataset
     return {str(path.parent.relative_to(root)): _digest(path) + _digest(path.parent / "config.json")

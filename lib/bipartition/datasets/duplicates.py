@@ -34,14 +34,12 @@ def grey_means(images: np.ndarray) -> np.ndarray:
     return means
 
 
-def near_duplicates(train: np.ndarray, val: np.ndarray, *, near: float = NEAR) -> list[tuple[int, int, float]]:
-    """Pairs of a training and a validation picture whose `grey_means` differ by at most `near`, the nearest first.
+def near_duplicates(train: np.ndarray, val: np.ndarray) -> list[tuple[int, int, float]]:
+    """Pairs of a training and a validation picture whose `grey_means` differ by at most `NEAR`, the nearest first.
 
     Parameters
     ----------
     train, val : array of uint8, shape (N, 3, S, S)
-    near : float
-        Root of the mean square over the cells, in grey levels.
 
     Returns
     -------
@@ -53,8 +51,8 @@ def near_duplicates(train: np.ndarray, val: np.ndarray, *, near: float = NEAR) -
     for first in range(0, len(theirs), _CHUNK):
         part = theirs[first:first + _CHUNK]
         square = ((part**2).mean(axis=1)[:, None] + (ours**2).mean(axis=1) - 2 * (part @ ours.T) / ours.shape[1]).clip(0)
-        for place, other in zip(*np.nonzero(square <= near**2 + 0.1), strict=True):
+        for place, other in zip(*np.nonzero(square <= NEAR**2 + 0.1), strict=True):
             exact = float(np.sqrt(((part[place] - ours[other])**2).mean()))  # the quick form cancels digits
-            if exact <= near:
+            if exact <= NEAR:
                 pairs.append((int(other), int(first + place), exact))
     return sorted(pairs, key=lambda pair: pair[2])
