@@ -40,21 +40,22 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
             if not seed.isdecimal():
                 continue
             data = checksum or runs.read_json(path.with_name("config.json")).get("made_by", {}).get("data")
-            if any(runs.is_finished(path.parent, made_by) for made_by in made_today(profile, dataset, row, int(seed), data)):
+            made_by = made_today(profile, dataset, row, int(seed), data)
+            if made_by and runs.is_finished(path.parent, made_by):
                 by_seed[int(seed)] = path.parent
             else:
                 stale.append(f"{row}/seed{seed}")
     return found, stale
 
 
-def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> list[dict[str, Any]]:
-    """`bipartition.runs.made_by` of a run as today's profile would make it; of a warm-up for each row that may ask for it."""
+def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> dict[str, Any] | None:
+    """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
     from bipartition.training import warm_up_configuration
 
-    wanted = [configuration_for(profile, dataset, name, seed) for name in (ROWS if row == WARM_UP else [row])]
-    if row == WARM_UP:
-        wanted = dict.fromkeys(warm_up_configuration(one) for one in wanted if one.warmup_epochs)
-    return [runs.made_by(one, checksum) for one in wanted]
+    if row != WARM_UP:
+        return runs.made_by(configuration_for(profile, dataset, row, seed), checksum)
+    any_row = configuration_for(profile, dataset, "casm", seed)  # all have the same warm-up
+    return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
 
 
 def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared) -> tuple[int, np.ndarray] | None:

@@ -15,12 +15,15 @@ import pandas as pd
 
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["Configuration", "readings_table"]
+__all__ = ["WARM_UP_SETTINGS", "Configuration", "readings_table"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 _WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
                                 "warmup_contours", "classifier_rate", "decoder_rate"})
 _ENERGY = frozenset({"decoder_rate", "alpha", "area_weight", "lambda1", "lambda2", "lambda3", "lambda4"})
+WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
+                    "warmup_contours", "weights", "optimiser")
+"""What a row's configuration says of the warm-up, which all rows of a data set share."""
 WARM_UP_READS = _ALL_READ | {"warmup_cuts", "warmup_contours", "weights", "classifier_rate"}
 READS = {
     "casm": _ALL_READ | _WITH_A_CLASSIFIER | {"casm_area"},

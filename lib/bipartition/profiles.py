@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import Configuration
+from bipartition.configuration import WARM_UP_SETTINGS, Configuration
 from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
 
@@ -153,7 +153,7 @@ def _checked(name: str, content: Any) -> Profile:
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
         for setting in settings:
-            if setting in ("size", "weights") or setting.startswith("warmup_"):
+            if setting in WARM_UP_SETTINGS:
                 raise ValueError(f"per_row: {row}: {setting}: all rows of a data set share its pictures and their warm-up; set "
                                  "it in training or per_dataset")
     seeds = content["seeds"]

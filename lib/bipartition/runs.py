@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -101,8 +102,15 @@ def weights_source(configuration: Configuration) -> dict[str, str]:
     if not path.is_file():
         raise ValueError(f"RESNET18_WEIGHTS = {file!r}: there is no such file; correct it, or unset it to download "
                          "torchvision's IMAGENET1K_V1")
+    known = path.stat()
+    return {"source": path.name, "sha256": _digest(path, known.st_size, known.st_mtime_ns)}
+
+
+@functools.cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, read once while its size and its time of change stay: each run of a table asks for it."""
     with open(path, "rb") as stream:
-        return {"source": path.name, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from bipartition import runs
-from bipartition.configuration import Configuration
+from bipartition.configuration import WARM_UP_SETTINGS, Configuration
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
@@ -31,11 +31,7 @@ from bipartition.networks import Classifier
 from bipartition.prediction import predict
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["WARM_UP_SETTINGS", "fresh_learner", "train_row", "warm_up_configuration"]
-
-WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
-                    "warmup_contours", "weights", "optimiser")
-"""What a row's configuration says of the warm-up that it starts from."""
+__all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
 
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import Configuration
+from bipartition.configuration import WARM_UP_SETTINGS, Configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
 
@@ -46,7 +46,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         For an unknown row, data set or setting, and for a setting that such a run does not read.
     """
     from bipartition.datasets.prepare import prepare
-    from bipartition.training import WARM_UP_SETTINGS, train_row, warm_up_configuration
+    from bipartition.training import train_row, warm_up_configuration
 
     usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)
