@@ -62,7 +62,7 @@ def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE
     masks = np.where(random.random(truth.shape) < flips, ~truth, truth).astype(np.uint8) * 255
     folder = runs.run_folder("demo", dataset, row, seed)
     metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
-    runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)[0]})
+    runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)})
     runs.write_json(folder / "metrics.json", metrics)
     return metrics
 
