@@ -75,7 +75,7 @@ def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
     return {
         "configuration": configuration.decisive(),
         "data": data_checksum,
-        "weights": weights_source(configuration) if "weights" in configuration.decisive() else None,
+        "weights": weights_source(configuration) if "weights" in configuration.decisive() else {"source": "none"},
         "method_version": method_version(configuration.row),
     }
 
