@@ -23,6 +23,7 @@ from bipartition.figures import (
 )
 
 COUNT, SIZE = 5, 8
+IOUS, CLASSES = (0.5, np.nan, 0.25, 0.004, 0.25), ["dog", "cat", "cow", "horse", "dog"]
 SIDES = ["$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"]
 
 
@@ -85,11 +86,6 @@ class TestFigure4:
         assert [head[:3] for head in heads] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)"] and heads[0] == "(a) CASM\n(baseline)"
         assert [axes.get_ylabel() for axes in grid[:, 0]] == SIDES
 
-    def test_soft_masks_are_shown_as_they_are_and_the_halves_add_up(self, images, masks):
-        grid = panels(figure4(images, masks, [2], soft=True), 6)
-        assert np.allclose(array(grid[1, 4]), masks["chan_vese"][2] / 255)
-        assert np.allclose(array(grid[2, 4]) + array(grid[3, 4]), as_pictures(images[2]) / 255)
-
     def test_a_missing_run_is_a_labelled_empty_panel(self, images, masks):
         del masks["casm"]
         masks["mumford_shah"] = None
@@ -110,6 +106,11 @@ class TestFigure4:
 
 
 class TestFigures5And6:
+    def test_soft_masks_are_shown_as_they_are_and_the_halves_add_up(self, images, masks):
+        _, mask, foreground, background = panels(figure5(images, masks["chan_vese"], [2], soft=True), 4)[0]
+        assert np.allclose(array(mask), masks["chan_vese"][2] / 255)
+        assert np.allclose(array(foreground) + array(background), as_pictures(images[2]) / 255)
+
     def test_two_groups_side_by_side(self, images, masks):
         grid = panels(figure5(images, masks["mumford_shah"], [4, 0, 2]), 8)
         assert grid.shape == (2, 8)
@@ -122,53 +123,58 @@ class TestFigures5And6:
     def test_truth_in_the_second_column_object_white_void_grey(self, images, masks):
         truth = np.zeros((COUNT, SIZE, SIZE), np.uint8)
         truth[1, 0], truth[1, 1], truth[1, 2] = 7, 255, 20
-        grid = panels(figure6(images, truth, masks["mumford_shah"], [1]), 5)
+        grid = panels(figure6(images, truth, masks["mumford_shah"], IOUS, CLASSES, [1]), 5)
         assert [axes.get_title() for axes in grid[0, :3]] == ["$I$", "truth", r"$1-\phi$"]
         shown = array(grid[0, 1])
         assert (shown[[0, 2]] == 1).all() and (shown[1] == 0.5).all() and (shown[3:] == 0).all()
         assert (array(grid[0, 2]) == (masks["mumford_shah"][1] >= 128)).all()
 
     def test_missing_run_leaves_picture_and_truth(self, images):
-        grid = panels(figure6(images, np.ones((COUNT, SIZE, SIZE), np.uint8), None, [0, 1]), 10)
+        grid = panels(figure6(images, np.ones((COUNT, SIZE, SIZE), np.uint8), None, [], CLASSES, [0, 1]), 10)
         assert all(axes.images for axes in grid[0, [0, 1, 5, 6]])
         assert all(says_not_trained(axes) for axes in grid[0, [2, 3, 4, 7, 8, 9]])
+        assert [axes.get_xlabel() for axes in grid[0, [2, 7]]] == ["dog", "cat"]
         assert all(says_not_trained(axes) for axes in panels(figure5(images, None, [0]), 4)[0, 1:])
+
+    def test_class_and_iou_stand_below_the_mask_and_no_iou_where_there_is_no_object(self, images, masks):
+        truth = np.ones((COUNT, SIZE, SIZE), np.uint8)
+        grid = panels(figure6(images, truth, masks["casm"], IOUS, CLASSES, [0, 1]), 10)
+        assert [axes.get_xlabel() for axes in grid[0, [2, 7]]] == ["dog 0.50", "cat"]
 
 
 class TestFigure6Worst:
-    IOUS = (0.5, np.nan, 0.25, 0.004, 0.25)
-
     @pytest.fixture
     def truth(self):
         return np.ones((COUNT, SIZE, SIZE), np.uint8)
 
     def test_the_worst_stands_first_and_each_has_its_iou_below_its_mask(self, images, truth, masks):
-        grid = panels(figure6_worst(images, truth, masks["mumford_shah"], self.IOUS, count=3), 10)
+        grid = panels(figure6_worst(images, truth, masks["mumford_shah"], IOUS, CLASSES, count=3), 10)
         groups = [grid[0, :5], grid[0, 5:], grid[1, :5]]
-        for index, iou, group in zip((3, 2, 4), ("0.00", "0.25", "0.25"), groups, strict=True):
+        for index, iou, group in zip((3, 2, 4), ("horse 0.00", "cow 0.25", "dog 0.25"), groups, strict=True):
             assert (array(group[0]) == as_pictures(images[index])).all()
             assert (array(group[2]) == (masks["mumford_shah"][index] >= 128)).all()
-            assert [axes.get_xlabel() for axes in group] == ["", "", f"IoU {iou}", "", ""]
+            assert [axes.get_xlabel() for axes in group] == ["", "", iou, "", ""]
         assert all(not axes.axison and not axes.get_xlabel() for axes in grid[1, 5:])
 
     def test_it_has_the_columns_of_figure_6(self, images, truth, masks):
         worst, drawn = (panels(figure, 10)[0] for figure in (
-            figure6_worst(images, truth, masks["casm"], self.IOUS, count=2), figure6(images, truth, masks["casm"], [3, 2])))
+            figure6_worst(images, truth, masks["casm"], IOUS, CLASSES, count=2),
+            figure6(images, truth, masks["casm"], IOUS, CLASSES, [3, 2])))
         assert [axes.get_title() for axes in worst] == [axes.get_title() for axes in drawn]
         assert all((array(one) == array(other)).all() for one, other in zip(worst, drawn, strict=True))
 
     def test_a_picture_without_object_is_never_among_them_and_fewer_than_ten_are_fine(self, images, truth, masks):
-        grid = panels(figure6_worst(images, truth, masks["casm"], self.IOUS), 10)
-        assert [axes.get_xlabel() for axes in grid[:, [2, 7]].ravel()] == ["IoU 0.00", "IoU 0.25", "IoU 0.25", "IoU 0.50"]
+        grid = panels(figure6_worst(images, truth, masks["casm"], IOUS, CLASSES), 10)
+        assert [axes.get_xlabel() for axes in grid[:, [2, 7]].ravel()] == ["horse 0.00", "cow 0.25", "dog 0.25", "dog 0.50"]
 
     def test_without_a_run_or_without_an_object_the_panels_are_empty_and_say_so(self, images, truth, masks):
         for given, ious, words in ((None, [], NOT_TRAINED), (masks["casm"], [np.nan] * COUNT, NOT_SCORED)):
-            grid = panels(figure6_worst(images, truth, given, ious), 10)
+            grid = panels(figure6_worst(images, truth, given, ious, CLASSES), 10)
             assert grid.shape == (1, 10) and all(says(axes, words) for axes in grid[0])
             assert grid[0, 1].get_title() == "truth"
 
     def test_the_numbers_stay_on_the_page_and_touch_no_panel(self, images, truth, masks):
-        figure = figure6_worst(images, truth, masks["casm"], self.IOUS)
+        figure = figure6_worst(images, truth, masks["casm"], IOUS, CLASSES)
         figure.draw_without_rendering()
         page, boxes = figure.bbox, [axes.get_window_extent() for axes in figure.axes]
         for axes in figure.axes[2::5]:
@@ -248,7 +254,7 @@ def test_captions_stand_alone():
                  "Few epochs."):
         assert part in text
     assert "undecided grey" in caption("figure6", dataset="voc2012", size=224, choice="the worst")
-    assert "foreground IoU" in caption("figure6_worst", dataset="voc2012", size=224, choice="the worst")
+    assert "class and foreground IoU below" in caption("figure6_worst", dataset="voc2012", size=224, choice="the worst")
     assert "undecided" not in caption("figure5", dataset="dogs-vs-cats", size=224, choice="drawn")
     with pytest.raises(ValueError, match="no caption for 'figure7'"):
         caption("figure7", dataset="voc2012", size=64, choice="drawn")

@@ -61,8 +61,7 @@ def lowest(scores: Sequence[float], count: int) -> np.ndarray:
     return order[~np.isnan(scores[order])][:count]
 
 
-def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int], *,
-            soft: bool = False) -> Figure:
+def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int]) -> Figure:
     """The six experiments side by side: for each picture the rows I, 1 - phi, (1 - phi) I and phi I.
 
     Parameters
@@ -72,15 +71,13 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
         ``round(255 (1 - phi))``; a row that is missing or None gets labelled empty panels.
     indices : sequence of int
         Pictures to show, one set below the other; see `choose`.
-    soft : bool
-        Show the mask as it is, not cut at 0.5.
     """
     sides = (PICTURE, MASK, FOREGROUND, BACKGROUND)
     figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, row_gap=0.08, left=0.26,
                            top=0.4)
     for column, name in enumerate(FIGURE4_ROWS):
         for place, index in enumerate(indices):
-            shown = _quartet(images[index], _one(masks.get(name), index), soft=soft)
+            shown = _quartet(images[index], _one(masks.get(name), index))
             for axes, array in zip(panels[4 * place:4 * place + 4, column], shown, strict=True):
                 _show(axes, array)
         head = textwrap.wrap(f"({ROWS[name].letter}) {ROWS[name].title}", 18, break_on_hyphens=False)
@@ -91,40 +88,46 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
 
 
 def figure5(images: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *, soft: bool = False) -> Figure:
-    """One experiment on many pictures, two groups side by side: I, 1 - phi, (1 - phi) I and phi I as columns."""
+    """One experiment on many pictures, two groups side by side: I, 1 - phi (not cut if `soft`), (1 - phi) I and phi I."""
     lines = [_quartet(images[index], _one(masks, index), soft=soft) for index in indices]
     return _two_groups(lines, (PICTURE, MASK, FOREGROUND, BACKGROUND))
 
 
-def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *,
-            soft: bool = False) -> Figure:
-    """As `figure5`, with the truth in the second column: object white, undecided pixels grey."""
-    return _two_groups(_beside_truth(images, truth, masks, indices, soft=soft), FIGURE6_COLUMNS)
-
-
-def figure6_worst(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float], *,
-                  count: int = 10, soft: bool = False) -> Figure:
-    """As `figure6`, of the pictures with the lowest IoU, the worst first, each with its IoU below the mask.
+def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float], names: Sequence[str],
+            indices: Sequence[int]) -> Figure:
+    """As `figure5`, with the truth in the second column (object white, undecided pixels grey), class and IoU below the mask.
 
     Parameters
     ----------
     images : ndarray of uint8, shape (N, 3, S, S)
     truth : ndarray of uint8, shape (N, S, S)
     masks : ndarray of uint8, shape (N, S, S), or None
-        Without a run nobody knows which are the worst: one line of labelled empty panels.
+        None gives labelled empty panels.
     ious : sequence of float, length N
-        Foreground IoU of each picture; NaN where it has no object pixel, and then it is never shown.
-    count : int
-        So many pictures at most.
-    soft : bool
-        Show the mask as it is, not cut at 0.5.
+        Foreground IoU of each picture; NaN where it has no object pixel.  Empty if there are no masks.
+    names : sequence of str, length N
+        Class of each picture.
+    indices : sequence of int
+        Pictures to show.
+    """
+    lines = _beside_truth(images, truth, masks, indices)
+    scored = [masks is not None and not np.isnan(ious[index]) for index in indices]
+    notes = [f"{names[index]} {ious[index]:.2f}" if known else names[index]
+             for index, known in zip(indices, scored, strict=True)]
+    return _two_groups(lines, FIGURE6_COLUMNS, notes=notes)
+
+
+def figure6_worst(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float],
+                  names: Sequence[str], *, count: int = 10) -> Figure:
+    """`figure6` of at most `count` pictures, those with the lowest IoU, the worst first; none of those without an object.
+
+    Without masks nobody knows which are the worst: one line of labelled empty panels.
     """
     indices = [] if masks is None else lowest(ious, count)
     if len(indices) == 0:
         empty = [[None] * len(FIGURE6_COLUMNS)] * 2
         return _two_groups(empty, FIGURE6_COLUMNS, missing=NOT_TRAINED if masks is None else NOT_SCORED)
-    lines = _beside_truth(images, truth, masks, indices, soft=soft)
-    return _two_groups(lines, FIGURE6_COLUMNS, notes=[f"IoU {ious[index]:.2f}" for index in indices])
+    return figure6(images, truth, masks, ious, names, indices)
 
 
 def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence[str], *, columns: int = 8) -> Figure:
@@ -172,7 +175,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None = None, row: str = "mumford_shah",
-            soft: bool = False, note: str = "") -> str:
+            note: str = "") -> str:
     """Text under a figure that needs no other text.
 
     Parameters
@@ -186,25 +189,23 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
         Of the runs that are shown.
     row : str
         The experiment of Figures 5 and 6.
-    soft : bool
-        As given to the figure.
     note : str
         What else is special, as a narrower network.
     """
     run = "" if seed is None else f" Run with seed {seed}."
-    cut = "as the network gives it, white = foreground" if soft else "white = foreground, cut at 0.5"
+    cut = "white = foreground, cut at 0.5"
     letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
     pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
     beside_truth = (f"{ROWS[row].title} against the truth. Columns of each group: the picture I, the truth (object white, "
-                    f"undecided grey), the mask 1 − φ ({cut}), {parts}.")
+                    f"undecided grey), the mask 1 − φ ({cut}) with class and foreground IoU below, {parts}.")
     texts = {
         "figure4": f"Figure 4. Six ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
                    f"the mask 1 − φ ({cut}), {parts}.",
         "figure5": f"Figure 5. {ROWS[row].title}. Columns of each group: the picture I, the mask 1 − φ ({cut}), "
                    f"{parts}.",
         "figure6": f"Figure 6. {beside_truth}",
-        "figure6_worst": f"Figure 6, the worst. {beside_truth} Below each mask: its foreground IoU.",
+        "figure6_worst": f"Figure 6, the worst. {beside_truth}",
     }
     if name not in texts:
         raise ValueError(f"no caption for {name!r}; there are {', '.join(texts)}")
@@ -230,7 +231,7 @@ def _one(masks: np.ndarray | None, index: int) -> np.ndarray | None:
     return None if masks is None else np.asarray(masks[index])
 
 
-def _quartet(image: np.ndarray, mask: np.ndarray | None, *, soft: bool) -> list[np.ndarray | None]:
+def _quartet(image: np.ndarray, mask: np.ndarray | None, *, soft: bool = False) -> list[np.ndarray | None]:
     """I, 1 - phi, (1 - phi) I and phi I as arrays to show; None where there is no mask."""
     picture = np.moveaxis(np.asarray(image), 0, -1)
     if mask is None:
@@ -244,12 +245,12 @@ def _truth(mask: np.ndarray) -> np.ndarray:
     return np.where(mask == VOID, 0.5, (mask > 0).astype(float))
 
 
-def _beside_truth(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *,
-                  soft: bool) -> list[list[np.ndarray | None]]:
+def _beside_truth(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None,
+                  indices: Sequence[int]) -> list[list[np.ndarray | None]]:
     """What `FIGURE6_COLUMNS` show of each picture."""
     lines = []
     for index in indices:
-        picture, *rest = _quartet(images[index], _one(masks, index), soft=soft)
+        picture, *rest = _quartet(images[index], _one(masks, index))
         lines.append([picture, _truth(truth[index]), *rest])
     return lines
 
