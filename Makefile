@@ -27,7 +27,7 @@ NAME = $(if $(filter %.yaml %.yml,$(PROFILE)),$(basename $(notdir $(PROFILE))),$
 .SUFFIXES:
 
 help: ## this list
-	@echo 'Cut a picture in foreground and background, told only its name: a companion to Choi & Hong 2021.'
+	@echo 'Split a picture into foreground and background, told only its name: a companion to Choi & Hong 2021.'
 	@echo
 	@echo 'make TARGET [VARIABLE=value ...]'
 	@awk -F ' ## ' '/^[a-z]+:.* ## / { sub(/:.*/, "", $$1); printf "  %-10s %s\n", $$1, $$2 }' Makefile

@@ -314,8 +314,8 @@ class TestTrainRow:
         assert (folder / "checkpoint.pt").is_file()
 
     @pytest.mark.parametrize(("warmup_epochs", "said"), [
-        (1, "classifier on cartoons: .* 32 x 32 with warmup_batch_size = 8; write warmup_batch_size: 4 in the profile"),
-        (0, "chan_vese on cartoons: .* with batch_size = 8; write batch_size: 4 in the profile"),
+        (1, "classifier on cartoons: .* with warmup_batch_size = 8 beside .*; write warmup_batch_size: 4 in the profile"),
+        (0, "chan_vese on cartoons: .* with batch_size = 8 beside .*; write batch_size: 4 in the profile"),
     ])
     def test_too_little_memory_is_said_with_a_batch_that_is_smaller(self, cartoons, tmp_path, monkeypatch, warmup_epochs, said):
         def full(*arguments, **options):

@@ -137,7 +137,7 @@ def _seeds(path: Path) -> str:
         return ""
     with open(path, newline="", encoding="utf-8") as stream:
         head, *lines = csv.reader(stream)
-    table = _html_table(head, [line for line in lines if "mean" in line])
+    table = _html_table(head, [list(map(html.escape, line)) for line in lines if "mean" in line])
     return (f'<details><summary>Each seed by itself</summary>{table}<p class="note">By class in '
             '<a href="seeds.csv">seeds.csv</a>, for error bars of your own.</p></details>')
 
