@@ -75,7 +75,7 @@ class CasmNetwork(nn.Module):
 
     def keep_snapshot(self, rng: Generator) -> None:
         """Remember the classifier as it is now, from the thirty-first on in the place of one that is drawn."""
-        snapshot = copy.deepcopy(self.classifier).requires_grad_(False).eval()
+        snapshot = self._snapshot()
         if len(self.snapshots) < SNAPSHOTS:
             self.snapshots.append(snapshot)
         else:
@@ -84,8 +84,11 @@ class CasmNetwork(nn.Module):
     def load_state_dict(self, state: dict[str, Tensor], *args, **kwargs):
         """Makes room for the snapshots that the state holds."""
         held = {name.split(".")[1] for name in state if name.startswith("snapshots.")}
-        self.snapshots = nn.ModuleList(copy.deepcopy(self.classifier).requires_grad_(False).eval() for _ in held)
+        self.snapshots = nn.ModuleList(self._snapshot() for _ in held)
         return super().load_state_dict(state, *args, **kwargs)
+
+    def _snapshot(self) -> Classifier:
+        return copy.deepcopy(self.classifier).requires_grad_(False).eval()
 
 
 class CasmLearner:

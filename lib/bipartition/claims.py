@@ -38,8 +38,6 @@ HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds here", "does not hold here", "und
 ONE_RUN = "one run each: no verdict"
 SAME = "cannot be told apart: the two are the same model"
 NOT_TESTABLE = "not testable as written"
-TRIED_FROM = "laptop"
-"""The profile that the lines of the tracked trials say what they change of."""
 FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
 EVERYTHING, OTSU = "everything_foreground", "otsu"
@@ -101,7 +99,7 @@ def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
     path = runs.published_trials()
     if usual["dataset"] != "voc2012" or not path.is_file():
         return None
-    theirs = configuration_for(load_profile(TRIED_FROM), usual["dataset"], usual["row"], usual["seed"]).to_dict()
+    theirs = configuration_for(load_profile(runs.TRIED_FROM), usual["dataset"], usual["row"], usual["seed"]).to_dict()
     read = Configuration(**usual).decisive()
     return seen_from(pd.read_csv(path), theirs, {name: value for name, value in read.items() if value != theirs[name]})
 

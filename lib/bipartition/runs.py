@@ -22,10 +22,9 @@ import numpy as np
 from bipartition.configuration import Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["METHOD_VERSION", "alone", "data_root", "fingerprint", "is_finished", "made_by",
-           "method_version", "place", "prepared_root", "project_root",
-           "provenance", "published_trials", "read_json", "results_root", "run_folder", "weights_source", "write_array",
-           "write_bytes", "write_json", "write_text"]
+__all__ = ["METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished", "made_by", "method_version",
+           "place", "prepared_root", "project_root", "provenance", "published_trials", "read_json", "results_root",
+           "run_folder", "weights_file", "weights_source", "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 5
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
@@ -57,6 +56,10 @@ def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
     return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
 
 
+TRIED_FROM = "laptop"
+"""The profile that the lines of `published_trials` say what they change of."""
+
+
 def published_trials() -> Path:
     """Trials on photographs that are tracked with the code; there may be none."""
     return project_root() / "results" / "published" / "voc-animals" / "search.csv"
@@ -85,6 +88,11 @@ def method_version(row: str) -> int:
     return max(METHOD_VERSION, ROWS[row].changed_in if row in ROWS else 0)
 
 
+def weights_file() -> Path | None:
+    """The file named by the environment variable RESNET18_WEIGHTS, whether it is there or not; None if none is named."""
+    return Path(file).expanduser() if (file := os.environ.get("RESNET18_WEIGHTS")) else None
+
+
 def weights_source(configuration: Configuration) -> dict[str, str]:
     """Where the classifier's first weights come from: scratch, the file in RESNET18_WEIGHTS, or torchvision's.
 
@@ -93,15 +101,13 @@ def weights_source(configuration: Configuration) -> dict[str, str]:
     ValueError
         If RESNET18_WEIGHTS names no file.
     """
-    file = os.environ.get("RESNET18_WEIGHTS")
     if configuration.weights == "none":
         return {"source": "none"}
-    if not file:
+    if (path := weights_file()) is None:
         return {"source": "imagenet"}
-    path = Path(file).expanduser()
     if not path.is_file():
-        raise ValueError(f"RESNET18_WEIGHTS = {file!r}: there is no such file; correct it, or unset it to download "
-                         "torchvision's IMAGENET1K_V1")
+        raise ValueError(f"RESNET18_WEIGHTS = {os.environ['RESNET18_WEIGHTS']!r}: there is no such file; correct it, or "
+                         "unset it to download torchvision's IMAGENET1K_V1")
     known = path.stat()
     return {"source": path.name, "sha256": _digest(path, known.st_size, known.st_mtime_ns)}
 

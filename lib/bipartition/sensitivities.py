@@ -87,8 +87,7 @@ def seen_from(trials: pd.DataFrame, usual: Mapping[str, Any], base: Mapping[str,
     return trials.assign(settings=trials["settings"].map(shift))
 
 
-def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Sequence[str], *,
-             at_least: int = 2) -> pd.DataFrame:
+def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Sequence[str]) -> pd.DataFrame:
     """Groups of trials of a row that agree in everything but some of `fields`, as a page shows them.
 
     Parameters
@@ -98,8 +97,6 @@ def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: S
     fields : sequence of str
         In which the trials of a group may differ.  One that a trial does not read, as ``judge_turns`` of a snapshot, has no
         value there.
-    at_least : int
-        How many different values a seed of a group must have to be shown.  1 shows every trial, beside the usual run.
 
     Returns
     -------
@@ -108,10 +105,9 @@ def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: S
         run, blank where it is as in the line above), those of `fields` that vary within a group, ``seed``, ``IoU`` (with its
         interval where there is one), ``area``, ``grey``, ``accuracy``.
     """
-    groups = _groups(trials, usual, row, fields, at_least)
-    beside = [_values({**usual, "row": row}, fields)] if at_least < 2 else []
-    varying = [place for place in range(len(fields)) if any(
-        len({values[place] for values in [*beside, *(values for values, _ in lines)]}) > 1 for lines in groups.values())]
+    groups = _groups(trials, usual, row, fields)
+    varying = [place for place in range(len(fields))
+               if any(len({values[place] for values, _ in lines}) > 1 for lines in groups.values())]
     shown = []
     for rest, lines in groups.items():
         first, _ = lines[0]
@@ -203,9 +199,9 @@ def _changes(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> Iterat
     yield from last.values()
 
 
-def _groups(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Sequence[str],
-            at_least: int) -> dict[tuple, list[tuple[tuple, dict[str, Any]]]]:
-    """Trials as pairs of values of `fields` and line, by what else they change; only seeds with so many different values."""
+def _groups(trials: pd.DataFrame, usual: Mapping[str, Any], row: str,
+            fields: Sequence[str]) -> dict[tuple, list[tuple[tuple, dict[str, Any]]]]:
+    """Trials as pairs of values of `fields` and line, by what else they change; only seeds with two different ones or more."""
     found: dict[tuple, dict[int, list[tuple[tuple, dict[str, Any]]]]] = {}
     for line, changed in _changes(trials, usual, row):
         settings = {**usual, "row": row, **changed}
@@ -213,7 +209,7 @@ def _groups(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: Se
         found.setdefault(rest, {}).setdefault(line["seed"], []).append((_values(settings, fields), line))
     groups = {}
     for rest in sorted(found, key=lambda rest: (len(rest), str(rest))):
-        enough = [pairs for pairs in found[rest].values() if len({values for values, _ in pairs}) >= at_least]
+        enough = [pairs for pairs in found[rest].values() if len({values for values, _ in pairs}) > 1]
         if enough:
             groups[rest] = [pair for pairs in enough for pair in pairs]
     return groups

@@ -29,7 +29,7 @@ DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "ta
 """Each figure and the table, and which of the profile's data sets it shows."""
 PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
 """What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
-TRIED_FROM = runs.project_root() / "profiles" / "laptop.yaml"
+TRIED_FROM = runs.project_root() / "profiles" / f"{runs.TRIED_FROM}.yaml"
 """The profile that the tracked trials are told from, see `bipartition.claims`."""
 
 _SOURCES: dict[tuple, str] = {}
@@ -281,8 +281,8 @@ def _source(profile: Profile, dataset: str) -> str:
 
 def _weights_file(configuration: Configuration) -> list | None:
     """Path, size and time of change of the file of weights: cheaper than its checksum."""
-    path = Path(os.environ.get("RESNET18_WEIGHTS") or "").expanduser()
-    if configuration.weights == "none" or not path.is_file():
+    path = runs.weights_file()
+    if configuration.weights == "none" or path is None or not path.is_file():
         return None
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 

@@ -7,7 +7,6 @@ import contextlib
 import csv
 import dataclasses
 import io
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -174,7 +173,7 @@ def _is_older(name: str) -> bool:
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
-    file = os.path.expanduser(os.environ.get("RESNET18_WEIGHTS", "")) if configuration.weights == "imagenet" else None
+    file = runs.weights_file() if configuration.weights == "imagenet" else None
     weights = "none" if start or not _has_classifier(configuration) else file or configuration.weights
     with torch.random.fork_rng():
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
