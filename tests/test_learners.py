@@ -130,6 +130,21 @@ class TestTheStep:
             assert group["lr"] == rates[f"{name}_rate"]
             assert {id(p) for p in group["params"]} == {id(p) for module in modules for p in module.parameters()}
 
+    @pytest.mark.parametrize("judge", ["live", "snapshot"])
+    def test_whoever_scores_the_halves_is_shown_the_same_part_of_both(self, batch, judge):
+        learner, shown = learner_of("chan_vese", judge=judge, judge_crops=0.2), []
+        scorer = learner.network.snapshot or learner.network.classifier
+        scorer.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+        learner.step(*batch, torch.Generator().manual_seed(0))
+        halves = torch.cat(shown[-2:] if judge == "live" else shown[-1:]).chunk(2)
+        part = random_crops(batch[0], 0.2, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(halves[0] + halves[1], part)
+        assert not torch.allclose(part, batch[0], atol=0.1) and halves[1].mean() > 0.1
+
+    def test_a_network_without_a_judge_has_nothing_to_crop(self, batch):
+        losses = [learner_of("chan_vese_only", judge_crops=share).step(*batch, torch.Generator())["loss"] for share in (0.2, 1.0)]
+        assert losses[0] == losses[1]
+
     @pytest.mark.parametrize(("optimiser", "of_classifier", "of_decoder"), [
         ("sgd", "SGD", "SGD"), ("adam", "Adam", "Adam"), ("sgd+adam", "SGD", "Adam")])
     def test_the_kinds_of_optimisers(self, optimiser, of_classifier, of_decoder):

@@ -243,6 +243,16 @@ class TestBiPartitionNetwork:
         torch.testing.assert_close(partition.foreground_logits, network.snapshot((1 - phi) * image)[0])
         torch.testing.assert_close(partition.background_logits, network.snapshot(phi * image)[0])
 
+    @pytest.mark.parametrize("judge", ["live", "snapshot"])
+    def test_a_view_of_the_cut_pictures_is_what_is_scored(self, classifier, image, judge):
+        network, shown = BiPartitionNetwork(classifier, matrices=False, judge=judge).eval(), []
+        partition = network(image, lambda cut: shown.append(cut) or cut.flip(-1))
+        torch.testing.assert_close(shown[0][:, :3] + shown[0][:, 3:], image)
+        mirrored = BiPartitionNetwork.segment(network, image).background_mask.flip(-1)
+        torch.testing.assert_close(partition.foreground_logits, classifier((1 - mirrored) * image.flip(-1))[0])
+        torch.testing.assert_close(partition.background_logits, classifier(mirrored * image.flip(-1))[0])
+        torch.testing.assert_close(partition.image_logits, classifier(image)[0])
+
     def test_a_snapshot_judges_as_the_classifier_did_and_never_changes(self, classifier, image):
         network = BiPartitionNetwork(classifier, matrices=False, judge="snapshot").train()
         before = {name: value.clone() for name, value in network.snapshot.state_dict().items()}

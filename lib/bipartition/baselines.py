@@ -6,6 +6,7 @@ object. GrabCut is told that it lies in the middle.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -53,12 +54,11 @@ def centred_ellipse(images: np.ndarray, area: float = ELLIPSE_AREA) -> np.ndarra
 
 def otsu(images: np.ndarray) -> np.ndarray:
     """Otsu's cut of the grey values; the smaller half is the object.  A picture of one grey value has no object."""
-    halves = _no_masks(images)
-    for half, image in zip(halves, images, strict=True):
+    def brighter(image: np.ndarray) -> np.ndarray:
         picture = grey(image[None])[0]
-        if np.ptp(picture) > 0:
-            half[:] = picture > threshold_otsu(picture)
-    return _stored(smaller_region(halves))
+        return picture > (threshold_otsu(picture) if np.ptp(picture) > 0 else np.inf)
+
+    return _stored(smaller_region(_one_by_one(brighter, images)))
 
 
 def two_means(images: np.ndarray) -> np.ndarray:
@@ -91,12 +91,11 @@ def classical_chan_vese(images: np.ndarray, steps: int = CHAN_VESE_STEPS) -> np.
 
     Slow: `steps` limits the iterations, see `CHAN_VESE_STEPS`.
     """
-    halves = _no_masks(images)
-    for half, image in zip(halves, images, strict=True):
+    def inside(image: np.ndarray) -> np.ndarray:
         picture = grey(image[None])[0]
-        if np.ptp(picture) > 0:
-            half[:] = chan_vese(picture, mu=0.1, max_num_iter=steps)
-    return _stored(smaller_region(halves))
+        return chan_vese(picture, mu=0.1, max_num_iter=steps) if np.ptp(picture) > 0 else np.zeros(picture.shape, bool)
+
+    return _stored(smaller_region(_one_by_one(inside, images)))
 
 
 def grabcut(images: np.ndarray) -> np.ndarray:
@@ -111,19 +110,20 @@ def grabcut(images: np.ndarray) -> np.ndarray:
     background and can be lost altogether: 29 of 100 photographs of VOC 2012 animals got an empty mask.  A picture of
     one colour has no object.
     """
-    masks = _no_masks(images)
-    height, width = masks.shape[1:]
+    height, width = _no_masks(images).shape[1:]
     rows, columns = (max(1, round(side * GRABCUT_AREA**0.5)) for side in (height, width))
     box = ((width - columns) // 2, (height - rows) // 2, columns, rows)
-    for mask, image in zip(masks, images, strict=True):
-        if (image == image[:, :1, :1]).all():
-            continue  # also the picture of a single pixel, where nothing is outside the box
+
+    def cut(image: np.ndarray) -> np.ndarray:
         labels, models = np.zeros((height, width), np.uint8), np.zeros((2, 1, 65))
-        cv2.setRNGSeed(0)  # the mixtures start from random centres
+        if (image == image[:, :1, :1]).all():
+            return labels.astype(bool)  # also the picture of a single pixel, where nothing is outside the box
+        cv2.setRNGSeed(0)  # the mixtures start from random centres, and each thread has its own generator
         blue_green_red = np.ascontiguousarray(image[::-1].transpose(1, 2, 0))
         cv2.grabCut(blue_green_red, labels, box, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_RECT)
-        mask[:] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
-    return _stored(masks)
+        return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
+
+    return _stored(_one_by_one(cut, images))
 
 
 BASELINES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
@@ -150,6 +150,15 @@ def smaller_region(halves: np.ndarray) -> np.ndarray:
 def _means(pixels: np.ndarray, member: np.ndarray) -> np.ndarray:
     weight = member.astype(np.float32)
     return np.einsum("ncp,np->nc", pixels, weight) / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+
+
+def _one_by_one(method: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Boolean masks of a method that takes one picture at a time, on all cores: these libraries let go of Python's lock."""
+    masks = _no_masks(images)
+    with ThreadPoolExecutor() as pool:
+        for mask, found in zip(masks, pool.map(method, images), strict=True):
+            mask[:] = found
+    return masks
 
 
 def _stored(masks: np.ndarray) -> np.ndarray:

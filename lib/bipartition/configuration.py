@@ -29,8 +29,8 @@ READS = {
     "casm": _ALL_READ | _WITH_A_CLASSIFIER | {"casm_area"},
     "autoencoder": _ALL_READ | _ENERGY | {"autoencoder_width", "autoencoder_poolings"},
     "bipartition": _ALL_READ | _WITH_A_CLASSIFIER | _ENERGY | {
-        "matrix_rate", "background_probability", "classifier_learns", "judge", "judge_turns", "batch_norm", "regularised",
-        "mask", "features", "initial_foreground"},
+        "matrix_rate", "background_probability", "classifier_learns", "judge", "judge_turns", "judge_crops", "batch_norm",
+        "regularised", "mask", "features", "initial_foreground"},
 }
 """Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
 
@@ -118,6 +118,10 @@ class Configuration:
         3, alternatives="1 up to epochs - 1", where="(20)",
         why="how often the judge has its turn, where judge is turns: after each of the first epochs; more turns, and judge and "
             "masks may agree on a crumb")
+    judge_crops: float = reading(
+        1.0, alternatives="in (0, 1]", where="(12), (13)",
+        why="smallest share of the cut pictures that is shown to whoever scores them, at random and stretched to full size; 1 "
+            "shows them whole. A name has to be there in every part of the object, and in no part of the rest")
     batch_norm: str = reading(
         "shared", alternatives=("shared", "separate", "frozen"), where="Figure 1 \"classifier A\"",
         why="shared: three passes through one network in train mode; separate: only clean pictures move the running "
@@ -177,7 +181,7 @@ class Configuration:
         if self.row in ROWS and ROWS[self.row].network == "autoencoder":
             step = 2**self.autoencoder_poolings
             _require(self, "size", self.size % step == 0, f"a multiple of {step} = 2 to the power of autoencoder_poolings")
-        for name in ("crops", "warmup_crops"):
+        for name in ("crops", "warmup_crops", "judge_crops"):
             _require(self, name, 0 < getattr(self, name) <= 1, "greater than 0 and at most 1")
         _require(self, "warmup_contours", 0 <= self.warmup_contours <= 1, "between 0 and 1")
         _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")

@@ -1,5 +1,6 @@
 """One row's networks, optimisers and training step: updates (20) and (23), which the loop in `training` repeats."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Protocol
@@ -168,8 +169,10 @@ class PartitionLearner:
 
         The classifier's ``L + CE(o)`` and the decoders' ``L`` are one backward pass: CE(o) does not depend on the decoders.
         """
+        view = functools.partial(random_crops, smallest=self.configuration.judge_crops, rng=rng)
+        cropped = self.row.network == "bipartition" and self.configuration.judge_crops < 1
         with self.accelerator.autocast():
-            partition = self.network(image)
+            partition = self.network(image, view) if cropped else self.network(image)
         parts = objective_parts(image, partition, labels, self.row, self.configuration)
         loss = weighted_sum(parts, self.weights)
         shown = {"loss": loss} | {name: part.mean() for name, part in parts.items()}

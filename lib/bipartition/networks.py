@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
@@ -307,24 +307,28 @@ class BiPartitionNetwork(nn.Module):
             background_mask, *matrices = fused_decoders([self.mask_decoder, *smooth], features, size)
         return Partition(background_mask, tuple(matrices), logits)
 
-    def forward(self, image: Tensor) -> Partition:
+    def forward(self, image: Tensor, view: Callable[[Tensor], Tensor] | None = None) -> Partition:
         """All three passes of Figures 1 and 2; eq. (16) to (18), (21).
 
         Parameters
         ----------
         image : Tensor, shape (N, 3, H, W), in [0, 1]
+        view : callable, optional
+            What is shown of the cut pictures: from shape (N, 6, H, W), foreground before background, to the same.
         """
         partition = self.segment(image)
         phi = partition.background_mask
         if self.mask == "straight_through":
             phi = phi + ((phi > 0.5).to(phi.dtype) - phi).detach()
+        foreground, background = (1 - phi) * image, phi * image
+        if view is not None:
+            foreground, background = view(torch.cat([foreground, background], dim=1)).chunk(2, dim=1)
         if self.snapshot is not None:
-            both = self.snapshot(torch.cat([(1 - phi) * image, phi * image]))[0]
-            foreground_logits, background_logits = both.chunk(2)
+            foreground_logits, background_logits = self.snapshot(torch.cat([foreground, background]))[0].chunk(2)
             return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
         with self._running_statistics_kept() if self.batch_norm == "separate" else nullcontext():
-            foreground_logits = self._judge((1 - phi) * image, self.classifier_learns in ("everything", "mask", "foreground"))
-            background_logits = self._judge(phi * image, self.classifier_learns in ("everything", "mask"))
+            foreground_logits = self._judge(foreground, self.classifier_learns in ("everything", "mask", "foreground"))
+            background_logits = self._judge(background, self.classifier_learns in ("everything", "mask"))
         return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)
 
     def _judge(self, image: Tensor, learning: bool) -> Tensor:
