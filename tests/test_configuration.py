@@ -77,8 +77,9 @@ OTHER = {"autoencoder_width": 4, "autoencoder_poolings": 1, "warmup_epochs": 3, 
          "warmup_cuts": 0.5, "warmup_contours": 0.5, "warmup_crops": 0.5, "crops": 0.5, "weights": "none", "alpha": 3.0,
          "lambda1": 0.1, "lambda2": 0.1, "lambda3": 0.1, "lambda4": 0.1, "area_weight": "root", "judge_turns": 2,
          "judge_crops": 0.5, "background_probability": "sigmoid", "classifier_learns": "clean", "judge": "snapshot",
-         "batch_norm": "frozen", "regularised": False, "mask": "straight_through", "features": "even", "initial_foreground":
-         0.8, "optimiser": "adam", "classifier_rate": 0.5, "decoder_rate": 0.5, "matrix_rate": 0.5, "casm_area": 3.0}
+         "batch_norm": "frozen", "regularised": False, "mask": "straight_through", "features": "even",
+         "initial_foreground": 0.8, "optimiser": "adam", "classifier_rate": 0.5, "decoder_rate": 0.5, "matrix_rate": 0.5,
+         "casm_area": 3.0}
 
 
 def after_an_epoch(configuration):

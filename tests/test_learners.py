@@ -142,7 +142,8 @@ class TestTheStep:
         assert not torch.allclose(part, batch[0], atol=0.1) and halves[1].mean() > 0.1
 
     def test_a_network_without_a_judge_has_nothing_to_crop(self, batch):
-        cropped, whole = (learner_of("chan_vese_only", judge_crops=share).step(*batch, torch.Generator()) for share in (0.2, 1.0))
+        cropped, whole = (learner_of("chan_vese_only", judge_crops=share).step(*batch, torch.Generator())
+                          for share in (0.2, 1.0))
         assert cropped == whole
 
     @pytest.mark.parametrize(("optimiser", "of_classifier", "of_decoder"), [

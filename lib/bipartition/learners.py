@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -169,10 +169,9 @@ class PartitionLearner:
 
         The classifier's ``L + CE(o)`` and the decoders' ``L`` are one backward pass: CE(o) does not depend on the decoders.
         """
-        view = functools.partial(random_crops, smallest=self.configuration.judge_crops, rng=rng)
-        cropped = self.row.network == "bipartition" and self.configuration.judge_crops < 1
+        judged = self.row.network == "bipartition"
         with self.accelerator.autocast():
-            partition = self.network(image, view) if cropped else self.network(image)
+            partition = self.network(image, _view(self.configuration, rng)) if judged else self.network(image)
         parts = objective_parts(image, partition, labels, self.row, self.configuration)
         loss = weighted_sum(parts, self.weights)
         shown = {"loss": loss} | {name: part.mean() for name, part in parts.items()}
@@ -213,7 +212,10 @@ class JudgeLearner:
         with self.accelerator.autocast():
             with torch.no_grad():
                 phi = self.network.segment(image).background_mask
-            shown = torch.cat([seen * image, (1 - phi) * image, phi * image])
+            halves = torch.cat([(1 - phi) * image, phi * image], dim=1)
+            if view := _view(self.configuration, rng):
+                halves = view(halves)
+            shown = torch.cat([seen * image, *halves.chunk(2, dim=1)])
             scores = judge(shown.contiguous(memory_format=torch.channels_last))[0]
         logits, *cut_logits = scores.chunk(3)
         parts = classification_objective(*cut_logits, labels, self.configuration.background_probability)
@@ -223,6 +225,13 @@ class JudgeLearner:
         judge.requires_grad_(False)
         self.network.train()
         return means
+
+
+def _view(configuration: Configuration, rng: Generator) -> Callable[[Tensor], Tensor] | None:
+    """What is shown of the cut pictures to whoever scores them; None is all."""
+    if configuration.judge_crops == 1:
+        return None
+    return functools.partial(random_crops, smallest=configuration.judge_crops, rng=rng)
 
 
 def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Row,
