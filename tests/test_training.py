@@ -232,7 +232,8 @@ class TestTrainRow:
         monkeypatch.setenv("RESNET18_WEIGHTS", "~/mine.pth")
         train(tiny(row="classifier", weights="imagenet", epochs=1), cartoons, tmp_path / "runs")
 
-    @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}), ("chan_vese", {"judge": "turns"})])
+    @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}),
+                                                  ("chan_vese", {"judge": "turns", "judge_crops": 0.3})])
     def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, settings, monkeypatch):
         configuration = tiny(row=row, epochs=3, **({"judge_turns": 2} | settings))
         whole, _ = train(configuration, cartoons, tmp_path / "whole")
