@@ -20,11 +20,11 @@ RUN := .venv/bin/python
 PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" \
 	--datasets "$(DATASETS)"
 READY := .venv/.ready
-NAME = $(if $(filter %.yaml %.yml,$(PROFILE)),$(basename $(notdir $(PROFILE))),$(PROFILE))
 
 .DEFAULT_GOAL := help
 .PHONY: help env data train figures table report pets reproduce smoke test bench torture lab lock clean
 .SUFFIXES:
+.NOTPARALLEL: # table must not begin before train has ended; trainings share out the cores by themselves
 
 help: ## this list
 	@echo 'Split a picture into foreground and background, told only its name: a companion to Choi & Hong 2021.'
@@ -90,9 +90,12 @@ lock: $(READY) ## choose all versions anew: writes requirements.lock
 		--generate-hashes --no-header --no-annotate --python-version 3.11.4 --quiet --output-file requirements.lock
 
 clean: ## remove results/PROFILE (not published ones, not the data)
-	@case "$(NAME)" in ''|published|*[!A-Za-z0-9_-]*) \
-		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac
-	@folder="$${BIPARTITION_RESULTS:-results}/$(NAME)"; rm -rf -- "$$folder" && echo "removed $$folder"
+	@name="$(PROFILE)"; case "$$name" in *.yaml|*.yml) name=$$(basename -- "$${name%.*}");; esac; \
+	case "$$name" in ''|published|trials|*[!A-Za-z0-9_-]*) \
+		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac; \
+	results="$${BIPARTITION_RESULTS:-results}"; case "$$results" in '~/'*) results="$$HOME/$${results#'~/'}";; esac; \
+	if test -d "$$results/$$name"; then rm -rf -- "$$results/$$name" && echo "removed $$results/$$name"; \
+	else echo "there is no $$results/$$name"; fi
 
 # Bytecode is compiled once here: without it each notebook's kernel would compile PyTorch's sources anew.
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.

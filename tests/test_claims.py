@@ -132,6 +132,13 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
     assert "0.40 [" in warm_up["note"]
 
 
+def test_seeds_that_disagree_widen_the_interval_of_trials(prepared):
+    trials = pd.DataFrame([trial(0.50), trial(0.50), trial(0.50, warmup_epochs=3), trial(0.30, warmup_epochs=3)])
+    trials["seed"] = [0, 1, 0, 1]
+    line = of(claims_of(prepared, trials=trials, usual=USUALLY), 8)
+    assert line["value"] == pytest.approx(0.1) and line["low"] < 0 < line["high"] and line["verdict"] == "undecided"
+
+
 def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):
     table = claims_of(prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
     assert of(table, 5)["verdict"] == of(table, 8)["verdict"] == "not measured"

@@ -121,7 +121,8 @@ def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
         (project / name).mkdir(parents=True)
     assert make(project, "clean", "PROFILE=smoke").returncode == 0
     assert make(project, "clean", "PROFILE=somewhere/mine.yaml").returncode == 0
-    for name in ("", "published", "..", "a b", "/tmp"):
+    assert make(project, "clean", "PROFILE=some where/mine.yaml").stdout == "there is no results/mine\n"
+    for name in ("", "published", "trials", "..", "a b", "/tmp", "a/demo"):
         assert make(project, "clean", f"PROFILE={name}").returncode != 0
     left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/*"), *project.glob("data/*")))
     assert left == ["data/raw", "results/demo", "results/published"]

@@ -183,6 +183,22 @@ def test_without_runs_and_pictures_drawing_fetches_nothing_and_says_what_to_trai
         reproduce(request_for("laptop", steps=steps))
 
 
+@pytest.mark.parametrize("steps", ["figures", "table"])
+def test_without_runs_drawn_pictures_give_empty_panels_and_baselines(stage, tiny_profile, steps):
+    reproduce(request_for(str(tiny_profile), steps=steps))
+    assert stage == (["figure4", "figure5", "figure6"] if steps == "figures" else ["table1"])
+
+
+def test_places_are_the_same_for_notebooks_that_run_in_another_folder(tiny_profile, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIPARTITION_RESULTS", "res")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BIPARTITION_DATA", "~/dat")
+    main(["--profile", str(tiny_profile), "--steps", "data", "--no-notebooks"])
+    assert os.environ["BIPARTITION_RESULTS"] == str(tmp_path / "res")
+    assert os.environ["BIPARTITION_DATA"] == str(tmp_path / "dat")
+
+
 def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_profile, monkeypatch, capsys):
     working = notebooks.execute
 

@@ -111,6 +111,21 @@ def test_an_unknown_name_lists_the_profiles():
         load_profile("dmeo")
 
 
+@pytest.mark.parametrize("name", ["published", "trials"])
+def test_a_profile_may_not_take_a_folder_that_is_no_profiles(written, name):
+    path = written().rename(written().with_name(f"{name}.yaml"))
+    with pytest.raises(ValueError, match=rf"{name}.yaml: results/{name}/ is not for .*another name"):
+        load_profile(path)
+
+
+def test_a_rate_may_be_written_without_a_point(written):
+    path = written(training="{size: 32, decoder_rate: 1e-3, lambda1: 2E2}")
+    configuration = configuration_for(load_profile(path), "cartoons", "chan_vese", 0)
+    assert (configuration.decoder_rate, configuration.lambda1) == (0.001, 200.0)
+    with pytest.raises(ValueError, match="decoder_rate = '1e-x'; it must be a number"):
+        load_profile(written(training="{size: 32, decoder_rate: 1e-x}"))
+
+
 def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
     with pytest.raises(ValueError, match="there is no profile file .*absent.yaml"):
         load_profile(tmp_path / "absent.yaml")

@@ -1,5 +1,6 @@
 """Files that are whole or absent, and the question whether a run is finished."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -103,6 +104,26 @@ class TestIsFinished:
         assert not runs.is_finished(folder, runs.made_by(other, "data"))
         monkeypatch.setattr(runs, "METHOD_VERSION", runs.METHOD_VERSION + 1)
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    def test_a_setting_that_is_younger_than_the_run_had_its_default(self, folder):
+        config = runs.read_json(folder / "config.json")
+        del config["made_by"]["configuration"]["judge_crops"]
+        runs.write_json(folder / "config.json", config)
+        assert runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+        cropped = dataclasses.replace(CONFIGURATION, judge_crops=0.5)
+        assert not runs.is_finished(folder, runs.made_by(cropped, "data"))
+
+    def test_weights_are_known_by_their_bytes_not_by_their_name(self, folder, tmp_path, monkeypatch):
+        pretrained = dataclasses.replace(CONFIGURATION, weights="imagenet")
+        for name, content in (("first", b"some"), ("renamed", b"some"), ("other", b"more")):
+            (tmp_path / name).write_bytes(content)
+        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "first"))
+        runs.write_json(folder / "config.json", {"made_by": runs.made_by(pretrained, "data")})
+        for name, same in (("renamed", True), ("other", False)):
+            monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / name))
+            assert runs.is_finished(folder, runs.made_by(pretrained, "data")) == same
+        monkeypatch.delenv("RESNET18_WEIGHTS")
+        assert not runs.is_finished(folder, runs.made_by(pretrained, "data"))
 
     def test_not_with_other_weights(self, folder, tmp_path, monkeypatch):
         pretrained = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="imagenet")

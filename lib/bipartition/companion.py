@@ -1,6 +1,5 @@
 """What a notebook asks for first: the photographs of a profile, and its finished runs."""
 
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bipartition import runs
-from bipartition.configuration import Configuration
+from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.datasets.prepare import Prepared, prepare
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
@@ -81,7 +80,6 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
 
 def changed_here(configuration: Configuration) -> str:
     """What a caption has to say: size of networks and training where it is not the paper's."""
-    defaults = {item.name: item.default for item in dataclasses.fields(Configuration)}
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
@@ -92,6 +90,6 @@ def changed_here(configuration: Configuration) -> str:
     said = [
         text.format(getattr(configuration, name))
         for name, text in words.items()
-        if getattr(configuration, name) != defaults[name]
+        if getattr(configuration, name) != DEFAULTS[name]
     ]
     return f"Smaller than in the paper: {', '.join(said)}." if said else ""

@@ -9,13 +9,14 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["WARM_UP_SETTINGS", "Configuration", "readings_table"]
+__all__ = ["DEFAULTS", "WARM_UP_SETTINGS", "Configuration", "readings_table"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 _WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
@@ -197,7 +198,8 @@ class Configuration:
             For a name that is no field, with the names that are.
         """
         merged: dict[str, Any] = {}
-        names = [item.name for item in dataclasses.fields(cls)]
+        types = {item.name: item.type for item in dataclasses.fields(cls)}
+        names = list(types)
         for source in sources:
             for name in source:
                 if name not in names:
@@ -205,7 +207,7 @@ class Configuration:
                     meant = f" (did you mean {near[0]!r}?)" if near else ""
                     raise ValueError(f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
             merged |= source
-        return cls(**merged)
+        return cls(**{name: _number(value) if types[name] is float else value for name, value in merged.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -223,6 +225,11 @@ class Configuration:
             if self.judge != "turns":
                 read = read - {"judge_turns"}
         return {name: value for name, value in self.to_dict().items() if name in read}
+
+
+DEFAULTS = MappingProxyType({item.name: item.default for item in dataclasses.fields(Configuration)
+                             if item.default is not dataclasses.MISSING})
+"""Of all settings but row, data set and seed."""
 
 
 def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
@@ -254,6 +261,14 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
             line["here"] = getattr(configuration, item.name)
         lines.append(line)
     return pd.DataFrame(lines).set_index("reading")
+
+
+def _number(value: Any) -> Any:
+    """1e-3 is text in YAML, which wants a point before the e."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _require(configuration: Configuration, name: str, holds: bool, what: str) -> None:

@@ -24,6 +24,10 @@ PROCESSES, FIRST = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK"
 """How many processes ``accelerate launch`` started, and whether this is the one that writes."""
 
 
+PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
+"""Environment variables that name a file or a folder."""
+
+
 class PipelineError(RuntimeError):
     """A step that did not leave what it should have, or one that several processes cannot share."""
 
@@ -108,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_false",
         help="prepare and train where papermill is not installed",
     )
+    for name in PLACES:  # a notebook runs in another folder
+        if os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
         request = request_for(**vars(parser.parse_args(arguments)))
         done = reproduce(request)

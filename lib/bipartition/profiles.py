@@ -19,6 +19,9 @@ __all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_name
 SETS = ("table1", "gallery")
 """What a profile needs a data set for: Table 1 and Figure 6; Figures 4 and 5."""
 
+RESERVED = ("published", "trials")
+"""Folders in ``results/`` that are no profile's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
@@ -91,6 +94,8 @@ def load_profile(name: str | Path) -> Profile:
     if path.stem in profile_names() and path.resolve().parent != (runs.project_root() / "profiles").resolve():
         raise ValueError(f"{path}: {path.stem} is a profile of the project, whose results this one would replace; give the "
                          "file another name")
+    if path.stem in RESERVED:
+        raise ValueError(f"{path}: results/{path.stem}/ is not for the results of a profile; give the file another name")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
         raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
     try:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bipartition.configuration import Configuration
+from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
 __all__ = ["METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished", "made_by", "method_version",
@@ -122,14 +122,20 @@ def _digest(path: Path, size: int, changed: int) -> str:
 def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
     """True if the run in `folder` has its ``metrics.json`` (written last) and was made by `made_by`.
 
-    Settings that `made_by` does not name do not count: a run may have recorded what its row does not read.
+    Settings that `made_by` does not name do not count: a run may have recorded what its row does not read.  One that the run
+    did not record is younger than it, and had its default.  What a file of weights is called does not count either.
     """
     if not (folder / "metrics.json").is_file():
         return False
     recorded = read_json(folder / "config.json").get("made_by") or {}
-    settings = recorded.get("configuration") or {}
-    named = {name: settings[name] for name in made_by["configuration"] if name in settings}
-    return recorded | {"configuration": named} == made_by
+    settings = {**DEFAULTS, **(recorded.get("configuration") or {})}
+    named = {name: settings.get(name) for name in made_by["configuration"]}
+    return _without_names(recorded | {"configuration": named}) == _without_names(made_by)
+
+
+def _without_names(made_by: dict[str, Any]) -> dict[str, Any]:
+    weights = made_by.get("weights") or {}
+    return made_by | {"weights": weights.get("sha256") or weights.get("source")}
 
 
 @contextlib.contextmanager

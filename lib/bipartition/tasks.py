@@ -184,17 +184,20 @@ def _pets(request: Request) -> Task:
 def _can_be_drawn(request: Request, name: str) -> bool:
     """False, and says so, if a drawing's data set was not asked for and has no finished run: nothing is fetched for it.
 
+    Without any run a drawing is its labelled empty panels, and the table its baselines.
+
     Raises
     ------
     ValueError
-        If it was asked for, but neither to prepare it nor to train on it, and it is not there: only drawing fetches nothing.
+        If it was asked for, but neither to prepare it nor to train on it, and would have to be fetched.
     """
     dataset = request.profile.sets[DRAWINGS[name]]
     if _finished(request, dataset, ROWS):
         return True
     if dataset in request.datasets:
         pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
-        if "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
+        drawn = dataset == "cartoons"
+        if drawn or "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
             return True
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
                          f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")

@@ -89,7 +89,8 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     config = {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
         "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
-        "device": device_name(accelerator), "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
+        "classes": list(prepared.classes), "device": device_name(accelerator),
+        "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
     }
     steps = max(1, len(train.labels) // configuration.batch_size)
     schedulers = schedulers_for(learner, steps * configuration.epochs)
