@@ -127,7 +127,7 @@ def explanation(dataset: str) -> str:
         "seeds have what is compared: the interval speaks of the pictures only then, and another training may turn it. Rows "
         f"are compared on the same validation pictures of {dataset} and the seeds that both have, paired, as the mean over "
         "Table 1's classes. With few seeds these intervals are too short: where trainings differ by 0.02 to 0.05, two equal "
-        "rows are told apart 33 to 43 times in 100 with two seeds and 20 to 26 times with three, not 5 times. Trials (5 and "
+        "rows are told apart 30 to 40 times in 100 with two seeds and 20 to 30 times with three, not 5 times. Trials (5 and "
         "8) are measured on training photographs set apart and compared without pairing, and what their seeds differ by "
         "widens the interval; grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers "
         "between 0 and 1 can need." + drawn)
