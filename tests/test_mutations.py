@@ -26,12 +26,15 @@ FAULTS = [
     ("evaluation", "union = ((foreground | objects) & ~void)", "union = ((foreground | objects))", "test_evaluation"),
     ("evaluation", "return interval(first - second, groups, **options)", "return interval(first, groups, **options)",
      "test_evaluation"),
-    ("runs", 'return recorded | {"configuration": named} == made_by', 'return recorded | {"configuration": named} != {}',
-     "test_runs"),
+    ("runs", 'return _without_names(recorded | {"configuration": named}) == _without_names(made_by)',
+     'return recorded | {"configuration": named} != {}', "test_runs"),
+    ("runs", 'weights.get("sha256") or weights.get("source")', 'weights.get("source")', "test_runs"),
     ("runs", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_runs"),
     ("runs", '"method_version": method_version(configuration.row)', '"method_version": 0', "test_runs"),
     ("casm", "        self.snapshots.eval()\n", "", "test_casm"),
     ("networks", "            self.snapshot.eval()\n", "            self.snapshot.train()\n", "test_networks"),
+    ("networks", "view(torch.cat([foreground, background], dim=1))", "view(torch.cat([background, foreground], dim=1))",
+     "test_networks"),
     ("learners", "loss = loss + clean", "loss = loss + 0 * clean", "test_learners"),
 ]
 
