@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from bipartition.casm import CasmLearner, CasmNetwork
 from bipartition.configuration import Configuration
 from bipartition.devices import average_gradients, mean_over_processes
-from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition
+from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition, cut_pictures
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
@@ -212,10 +212,7 @@ class JudgeLearner:
         with self.accelerator.autocast():
             with torch.no_grad():
                 phi = self.network.segment(image).background_mask
-            halves = torch.cat([(1 - phi) * image, phi * image], dim=1)
-            if view := _view(self.configuration, rng):
-                halves = view(halves)
-            shown = torch.cat([seen * image, *halves.chunk(2, dim=1)])
+            shown = torch.cat([seen * image, *cut_pictures(image, phi, _view(self.configuration, rng))])
             scores = judge(shown.contiguous(memory_format=torch.channels_last))[0]
         logits, *cut_logits = scores.chunk(3)
         parts = classification_objective(*cut_logits, labels, self.configuration.background_probability)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights, resnet18
 
-__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "TapConvolution", "fused_decoders",
-           "parameters_fixed"]
+__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "TapConvolution", "cut_pictures",
+           "fused_decoders", "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -241,6 +241,24 @@ def parameters_fixed(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def cut_pictures(image: Tensor, background_mask: Tensor,
+                 view: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """The two pictures that are scored in (18): ``(1 - phi) I`` and ``phi I``.
+
+    Parameters
+    ----------
+    image : Tensor, shape (N, 3, H, W), in [0, 1]
+    background_mask : Tensor, shape (N, 1, H, W), in [0, 1]
+        The paper's phi.
+    view : callable, optional
+        What is shown of both: from shape (N, 6, H, W), foreground before background, to the same.
+    """
+    foreground, background = (1 - background_mask) * image, background_mask * image
+    if view is None:
+        return foreground, background
+    return view(torch.cat([foreground, background], dim=1)).chunk(2, dim=1)
+
+
 class BiPartitionNetwork(nn.Module):
     """Figure 1 (one decoder: phi) or Figure 2 (three decoders: phi, F, B), with one classifier for all three passes.
 
@@ -314,15 +332,13 @@ class BiPartitionNetwork(nn.Module):
         ----------
         image : Tensor, shape (N, 3, H, W), in [0, 1]
         view : callable, optional
-            What is shown of the cut pictures: from shape (N, 6, H, W), foreground before background, to the same.
+            What is shown of the cut pictures, see `cut_pictures`.
         """
         partition = self.segment(image)
         phi = partition.background_mask
         if self.mask == "straight_through":
             phi = phi + ((phi > 0.5).to(phi.dtype) - phi).detach()
-        foreground, background = (1 - phi) * image, phi * image
-        if view is not None:
-            foreground, background = view(torch.cat([foreground, background], dim=1)).chunk(2, dim=1)
+        foreground, background = cut_pictures(image, phi, view)
         if self.snapshot is not None:
             foreground_logits, background_logits = self.snapshot(torch.cat([foreground, background]))[0].chunk(2)
             return partition._replace(foreground_logits=foreground_logits, background_logits=background_logits)

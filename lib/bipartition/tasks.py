@@ -196,8 +196,10 @@ def _can_be_drawn(request: Request, name: str) -> bool:
         return True
     if dataset in request.datasets:
         pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
-        drawn = dataset == "cartoons"
-        if drawn or "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
+        if "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
+            return True
+        from bipartition.datasets.download import SETS
+        if dataset not in SETS:  # it is drawn
             return True
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
                          f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")
