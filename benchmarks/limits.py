@@ -4,7 +4,7 @@
 
 **Objective.** The loss that the run minimised, part by part, at masks that it did not make: the truth, the truth on the
 decoder's grid, the truth grown and shrunk, an ellipse, the whole picture.  Where the truth costs more than the learnt mask,
-the loss asks for something else than the object.
+the loss asks for something else than the object.  A judge that is shown parts of the two halves is asked several times.
 
 **Network.** The same decoder and classifier, from the same warm-up, taught the true masks by cross-entropy: how much of the
 object can these feature maps tell at this size?  No row of Table 1, which learns from labels alone, can be expected above.
@@ -27,9 +27,9 @@ from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.devices import accelerator_for_this_machine
 from bipartition.epochs import Material, generator, judges_turn, unit_range
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
-from bipartition.learners import PartitionLearner, descend, objective_parts
+from bipartition.learners import PartitionLearner, descend, judges_view, objective_parts
 from bipartition.measures import through_the_grid
-from bipartition.networks import Classifier, Partition
+from bipartition.networks import Classifier, Partition, cut_pictures
 from bipartition.prediction import predict
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
@@ -38,6 +38,8 @@ from bipartition.training import fresh_learner
 ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
 STEP = 4
 """Pixels by which the truth is grown and shrunk, for each 112 of the picture's size."""
+VIEWS = 8
+"""Parts of every picture that a judge is asked about, where it is shown parts."""
 
 
 def main() -> None:
@@ -86,6 +88,7 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     configuration, device = learner.configuration, learner.accelerator.device
     judge.eval()
     split = prepared.split("val")
+    views = 1 if configuration.judge_crops == 1 else VIEWS
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
     objects, void = object_truth(split.masks[chosen], split.truth_codes[chosen])
     reach = 2 * round(STEP * configuration.size / 112) + 1
@@ -102,16 +105,18 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     lines = []
     for name, foreground in candidates.items():
         sums: dict[str, float] = {}
+        view = judges_view(configuration, generator(configuration.seed, "views"))  # the same parts for every mask
         for first in range(0, len(chosen), configuration.batch_size):
             part = slice(first, first + configuration.batch_size)
             image = unit_range(torch.from_numpy(np.array(split.images[chosen[part]])).to(device))
             labels = torch.from_numpy(split.labels[chosen[part]]).to(device)
             kept = foreground[part].to(device)
-            partition = Partition(1 - kept, None, None, judge(kept * image)[0], judge((1 - kept) * image)[0])
-            parts = objective_parts(image, partition, labels, learner.row, configuration)
-            values = {key: learner.weights[key] * part.mean() for key, part in parts.items()}
-            for key, value in ({"sum": sum(values.values())} | values).items():
-                sums[key] = sums.get(key, 0.0) + float(value) * len(labels) / len(chosen)
+            for _ in range(views):
+                logits = [judge(half)[0] for half in cut_pictures(image, 1 - kept, view)]
+                parts = objective_parts(image, Partition(1 - kept, None, None, *logits), labels, learner.row, configuration)
+                values = {key: learner.weights[key] * part.mean() for key, part in parts.items()}
+                for key, value in ({"sum": sum(values.values())} | values).items():
+                    sums[key] = sums.get(key, 0.0) + float(value) * len(labels) / (len(chosen) * views)
         if not lines:
             lines += ["| mask | IoU | " + " | ".join(sums) + " |", "|---|" + "---:|" * (len(sums) + 1)]
         cut = (foreground[:, 0] >= 0.5).numpy()

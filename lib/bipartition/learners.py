@@ -17,8 +17,8 @@ from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Pa
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "descend", "objective_parts", "objective_weights",
-           "random_crops", "random_cuts"]
+__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "descend", "judges_view", "objective_parts",
+           "objective_weights", "random_crops", "random_cuts"]
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
@@ -171,7 +171,7 @@ class PartitionLearner:
         """
         judged = self.row.network == "bipartition"
         with self.accelerator.autocast():
-            partition = self.network(image, _view(self.configuration, rng)) if judged else self.network(image)
+            partition = self.network(image, judges_view(self.configuration, rng)) if judged else self.network(image)
         parts = objective_parts(image, partition, labels, self.row, self.configuration)
         loss = weighted_sum(parts, self.weights)
         shown = {"loss": loss} | {name: part.mean() for name, part in parts.items()}
@@ -212,7 +212,7 @@ class JudgeLearner:
         with self.accelerator.autocast():
             with torch.no_grad():
                 phi = self.network.segment(image).background_mask
-            shown = torch.cat([seen * image, *cut_pictures(image, phi, _view(self.configuration, rng))])
+            shown = torch.cat([seen * image, *cut_pictures(image, phi, judges_view(self.configuration, rng))])
             scores = judge(shown.contiguous(memory_format=torch.channels_last))[0]
         logits, *cut_logits = scores.chunk(3)
         parts = classification_objective(*cut_logits, labels, self.configuration.background_probability)
@@ -224,8 +224,8 @@ class JudgeLearner:
         return means
 
 
-def _view(configuration: Configuration, rng: Generator) -> Callable[[Tensor], Tensor] | None:
-    """What is shown of the cut pictures to whoever scores them; None is all."""
+def judges_view(configuration: Configuration, rng: Generator) -> Callable[[Tensor], Tensor] | None:
+    """What is shown of the cut pictures to whoever scores them (`judge_crops`); None is all."""
     if configuration.judge_crops == 1:
         return None
     return functools.partial(random_crops, smallest=configuration.judge_crops, rng=rng)
