@@ -8,6 +8,7 @@
 - *a row*: its epoch as `bipartition.epochs` does it, resident pictures, mirroring and scaling included, in the literal
   reading: all three passes train the whole classifier, so that the work is comparable.
 - *without energy*: the same for the row (b) of Figure 4, its two regularisers switched off too.
+- *judged in parts*: Chan-Vese where the judge is shown a random part of both halves, as the profiles for photographs have it.
 - *plain*: ``plain.py``, with Pillow and a DataLoader, always float32.
 
 All are timed in turn within one run; only the ratios mean something on a shared machine.  Below them: where the time goes.
@@ -42,6 +43,7 @@ from bipartition.networks import Classifier
 from bipartition.rows import ROWS
 
 WITHOUT = "without energy"
+IN_PARTS = "chan_vese, judged in parts"
 PLAIN = {"chan_vese": False, "mumford_shah": True}
 STEPS = 4
 """Of each measurement."""
@@ -70,6 +72,7 @@ def main() -> None:
         rows = {row: _row(row, options, accelerator) for row in options.rows}
         steps |= {row: _epoch(learner, material) for row, learner in rows.items()}
         steps[WITHOUT] = _epoch(_row("classification_only", options, accelerator, regularised=False), material)
+        steps[IN_PARTS] = _epoch(_row("chan_vese", options, accelerator, judge_crops=0.1), material)
         steps |= {f"plain {row}": _plain(row, photographs, options, accelerator) for row in options.rows if row in PLAIN}
         seconds = _in_turn(steps, options.rounds, accelerator)
 
