@@ -5,7 +5,8 @@ import json
 import pytest
 
 from bipartition.profiles import configuration_for, load_profile, profile_names
-from bipartition.rows import ROWS
+from bipartition.rows import ROWS, WARM_UP
+from bipartition.training import warm_up_configuration
 
 GOOD = {
     "about": "A test.",
@@ -150,7 +151,7 @@ def test_a_file_that_is_called_like_a_profile_of_the_project_is_refused(written)
         load_profile(other)
 
 
-@pytest.mark.parametrize("name", ["snapshot", "turns"])
+@pytest.mark.parametrize("name", ["share", "snapshot", "turns", "whole"])
 def test_the_profile_of_a_published_result_makes_the_runs_that_its_provenance_names(root, name):
     folder = root / "results" / "published" / "voc-animals" / name
     profile = load_profile(folder / f"{name}.yaml")
@@ -158,7 +159,12 @@ def test_the_profile_of_a_published_result_makes_the_runs_that_its_provenance_na
     assert len(made) >= 14
     for place, run in made.items():
         dataset, row, seed = place.split("/")
-        now = configuration_for(profile, dataset, row, int(seed.removeprefix("seed"))).decisive()
+        if row == WARM_UP:
+            judged = configuration_for(profile, dataset, "chan_vese", int(seed.removeprefix("seed")))
+            now = warm_up_configuration(judged).decisive()
+        else:
+            now = configuration_for(profile, dataset, row, int(seed.removeprefix("seed"))).decisive()
+        assert now, place
         assert now == now | {key: value for key, value in run["configuration"].items() if key in now}, place
 
 
