@@ -225,7 +225,20 @@ class JudgeLearner:
 
 
 def judges_view(configuration: Configuration, rng: Generator) -> Callable[[Tensor], Tensor] | None:
-    """What is shown of the cut pictures to whoever scores them (`judge_crops`); None is all."""
+    """What is shown of the cut pictures to whoever scores them; None is all.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        Its ``judge_crops`` is the smallest share of a picture that is shown.
+    rng : torch.Generator
+        Draws a part of each picture, anew whenever the view is taken.
+
+    Returns
+    -------
+    callable or None
+        As `bipartition.networks.cut_pictures` takes it.
+    """
     if configuration.judge_crops == 1:
         return None
     return functools.partial(random_crops, smallest=configuration.judge_crops, rng=rng)
