@@ -88,7 +88,6 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     configuration, device = learner.configuration, learner.accelerator.device
     judge.eval()
     split = prepared.split("val")
-    views = 1 if configuration.judge_crops == 1 else VIEWS
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
     objects, void = object_truth(split.masks[chosen], split.truth_codes[chosen])
     reach = 2 * round(STEP * configuration.size / 112) + 1
@@ -106,6 +105,7 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     for name, foreground in candidates.items():
         sums: dict[str, float] = {}
         view = judges_view(configuration, generator(configuration.seed, "views"))  # the same parts for every mask
+        views = VIEWS if view else 1
         for first in range(0, len(chosen), configuration.batch_size):
             part = slice(first, first + configuration.batch_size)
             image = unit_range(torch.from_numpy(np.array(split.images[chosen[part]])).to(device))

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from bipartition.companion import made_today
 from bipartition.profiles import configuration_for, load_profile, profile_names
-from bipartition.rows import ROWS, WARM_UP
-from bipartition.training import warm_up_configuration
+from bipartition.rows import ROWS
 
 GOOD = {
     "about": "A test.",
@@ -159,11 +159,7 @@ def test_the_profile_of_a_published_result_makes_the_runs_that_its_provenance_na
     assert len(made) >= 14
     for place, run in made.items():
         dataset, row, seed = place.split("/")
-        if row == WARM_UP:
-            judged = configuration_for(profile, dataset, "chan_vese", int(seed.removeprefix("seed")))
-            now = warm_up_configuration(judged).decisive()
-        else:
-            now = configuration_for(profile, dataset, row, int(seed.removeprefix("seed"))).decisive()
+        now = made_today(profile, dataset, row, int(seed.removeprefix("seed")), "")["configuration"]
         assert now, place
         assert now == now | {key: value for key, value in run["configuration"].items() if key in now}, place
 
