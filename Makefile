@@ -15,10 +15,11 @@ ifneq ($(mistyped),)
 $(error unknown variable $(mistyped); the variables are $(known))
 endif
 
+# recipes read these from their environment: a value in the text of a recipe could end its quotes
+export PROFILE SEEDS ROWS DATASETS PYTHON TESTS
 # paths stay relative and scripts of .venv are run as modules, so that the folder's name may hold spaces
 RUN := .venv/bin/python
-PIPELINE = $(RUN) -m bipartition.pipeline --profile "$(PROFILE)" --seeds "$(SEEDS)" --rows "$(ROWS)" \
-	--datasets "$(DATASETS)"
+PIPELINE = $(RUN) -m bipartition.pipeline --profile "$$PROFILE" --seeds "$$SEEDS" --rows "$$ROWS" --datasets "$$DATASETS"
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -73,7 +74,7 @@ smoke: ## make reproduce PROFILE=smoke
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
 
 test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py for some
-	$(RUN) -m pytest $(TESTS)
+	$(RUN) -m pytest $$TESTS
 
 bench: $(READY) ## a training step against three bare passes of ResNet-18, and against a plain loop
 	$(RUN) benchmarks/step.py
@@ -90,9 +91,9 @@ lock: $(READY) ## choose all versions anew: writes requirements.lock
 		--generate-hashes --no-header --no-annotate --python-version 3.11.4 --quiet --output-file requirements.lock
 
 clean: ## remove results/PROFILE (not published ones, not the data)
-	@name="$(PROFILE)"; case "$$name" in *.yaml|*.yml) name=$$(basename -- "$${name%.*}");; esac; \
+	@name="$$PROFILE"; case "$$name" in *.yaml|*.yml) name=$$(basename -- "$${name%.*}");; esac; \
 	case "$$name" in ''|published|trials|*[!A-Za-z0-9_-]*) \
-		echo "PROFILE=$(PROFILE) is no profile with results of its own" >&2; exit 1;; esac; \
+		echo "PROFILE=$$PROFILE is no profile with results of its own" >&2; exit 1;; esac; \
 	results="$${BIPARTITION_RESULTS:-results}"; case "$$results" in '~/'*) results="$$HOME/$${results#'~/'}";; esac; \
 	if test -d "$$results/$$name"; then rm -rf -- "$$results/$$name" && echo "removed $$results/$$name"; \
 	else echo "there is no $$results/$$name"; fi
@@ -101,8 +102,8 @@ clean: ## remove results/PROFILE (not published ones, not the data)
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.
 $(READY): requirements.lock pyproject.toml
 	@echo 'making .venv from requirements.lock: a few minutes the first time'
-	@test -x .venv/bin/python || "$(PYTHON)" -m venv .venv || \
-		{ echo 'cannot make .venv with PYTHON=$(PYTHON); give a Python from 3.11.4 to 3.13' >&2; exit 1; }
+	@test -x .venv/bin/python || "$$PYTHON" -m venv .venv || \
+		{ echo "cannot make .venv with PYTHON=$$PYTHON; give a Python from 3.11.4 to 3.13" >&2; exit 1; }
 	@.venv/bin/python -c 'import sys; sys.exit(not (3, 11, 4) <= sys.version_info < (3, 14))' || \
 		{ echo 'the Python of .venv is not 3.11.4 to 3.13: remove .venv and give one, as PYTHON=python3.12' >&2; exit 1; }
 	@if command -v uv > /dev/null; then install='uv pip install --quiet --compile-bytecode --python .venv/bin/python'; \

@@ -9,11 +9,13 @@ with the undisturbed ones, and all begins anew.  Exits with 1 if anything differ
 import argparse
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +43,11 @@ PATIENCE_S = 15
 
 @dataclass
 class Tally:
-    """What came of it; everything but `kills` and `completed` should be empty."""
+    """What came of it: `during` counts kills by what they hit; everything that follows it should be empty."""
 
     kills: int = 0
     completed: int = 0
+    during: Counter = field(default_factory=Counter)
     differing: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     left_running: list[str] = field(default_factory=list)
@@ -58,7 +61,8 @@ class Tally:
     def __str__(self) -> str:
         different = {line.partition(":")[0] for line in self.differing}
         lines = [f"kills {self.kills}   completed {self.completed}   identical {self.completed - len(different)}   "
-                 f"lost {len(self.lost)}   left running {len(self.left_running)}   failed {len(self.failed)}"]
+                 f"lost {len(self.lost)}   left running {len(self.left_running)}   failed {len(self.failed)}",
+                 "killed during " + ", ".join(f"{what} {count}" for what, count in self.during.most_common())]
         return "\n".join([*lines, *self.differing, *self.lost, *self.left_running, *self.failed])
 
 
@@ -77,6 +81,11 @@ class Place:
         with open(self.folder / "log.txt", "a", encoding="utf-8") as log:
             return subprocess.Popen(self.command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
+    def said(self) -> str:
+        """What all starts have said."""
+        log = self.folder / "log.txt"
+        return log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+
     def results(self) -> dict[str, bytes]:
         """Content of what is compared, by name."""
         root = self.folder / "results" / "torture"
@@ -89,6 +98,16 @@ class Place:
     def processes(self) -> list[str]:
         """Processes that work in this place: kernels that outlived their pipeline."""
         return working_for(self.folder / "results")
+
+
+def doing(said: str) -> str:
+    """What the pipeline was at when it had said this: the kind of its step; training ends with an evaluation."""
+    _, *steps = re.split(r"(?m)^\[\d+/\d+\] (\S+) \.\.\.$", said)
+    if not steps:
+        return "start"
+    step, since = steps[-2:]
+    epochs = re.findall(r"seed0  epoch (\d)/(\d)", since)
+    return "evaluation" if epochs and len(set(epochs[-1])) == 1 else step.partition("-")[0]
 
 
 def working_for(results: Path) -> list[str]:
@@ -141,7 +160,7 @@ def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
 
 def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> None:
     """One start and one kill, which does not count if the command has ended before its moment."""
-    before = place.kept()
+    before, said = place.kept(), len(place.said())
     process = place.start()
     try:
         status = process.wait(after)
@@ -149,6 +168,7 @@ def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> None
         process.send_signal(how)
         process.wait()
         tally.kills += 1
+        tally.during[doing(place.said()[said:])] += 1
     else:
         if status != 0:
             tally.failed.append(f"ended with {status} before its kill: {place.folder / 'log.txt'}")

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import pickle
 import re
 import stat
 import subprocess
@@ -20,11 +21,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision.models import ResNet18_Weights
 
+from bipartition import runs
+from bipartition.configuration import Configuration
 from bipartition.datasets import download, open_dataset, photographs, transfer
 from bipartition.datasets import prepare as preparation
-from bipartition.datasets.download import fetch, unpack
+from bipartition.datasets.download import fetch, imagenet_weights, unpack
+from bipartition.networks import Classifier
 from miniatures import (
     Photo,
     add_member,
@@ -67,6 +73,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return self.send_error(503)
         if kind == "silent" and troubled:
             return time.sleep(0.6)
+        self.trickles = kind == "trickle" and troubled
         with open(self.translate_path(f"/{name}"), "rb") as stream:
             content = stream.read()
         if kind == "wrong":
@@ -95,6 +102,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         rest = rest[:len(rest) // 2] if drop else rest
         with contextlib.suppress(ConnectionError):
             for first in range(0, len(rest), 2**14):
+                if self.trickles:  # never silent for long, and never done
+                    for byte in range(100):
+                        self.wfile.write(rest[first + byte:first + byte + 1])
+                        time.sleep(0.05)
                 self.wfile.write(rest[first:first + 2**14])
                 self.sent.append(len(rest[first:first + 2**14]))
                 time.sleep(self.pace)
@@ -115,6 +126,7 @@ def served(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(transfer, "PAUSE", 0.01)
     monkeypatch.setattr(transfer, "TIMEOUT", (0.3, 0.3))
+    monkeypatch.setattr(transfer, "WATCHED", 0.3)
     monkeypatch.setattr(Handler, "asked", [])
     monkeypatch.setattr(Handler, "sent", [])
     monkeypatch.setattr(Handler, "trouble", {"left": 0})
@@ -180,7 +192,7 @@ def addresses(served):
     return list(dict.fromkeys(path.split(" ")[0].rpartition("/")[0] + "/" for path in served.asked))
 
 
-@pytest.mark.parametrize("bad", ["/missing/", "/wrong/", "/short/", "/login/", "/busy/", "/silent/", "/drops/"])
+@pytest.mark.parametrize("bad", ["/missing/", "/wrong/", "/short/", "/login/", "/busy/", "/silent/", "/trickle/", "/drops/"])
 def test_next_mirror_serves_when_one_fails(pets, bad):
     pets.trouble["left"] = transfer.PATIENCE
     pets.offer("dogs-vs-cats", (bad, "/"))
@@ -336,6 +348,55 @@ def test_an_unverified_copy_of_another_program_is_not_used_and_not_touched(pets)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half of it")
     assert fetch("dogs-vs-cats").is_dir() and len(pets.asked) == 1 and path.read_bytes() == b"half of it"
+
+
+@pytest.fixture
+def weights(served, monkeypatch):
+    """A file of weights, on offer; nothing of torch's own is looked at."""
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    torch.save(Classifier(1000).body.state_dict(), served.folder / "resnet18-f37072fd.pth")
+    served.offer("resnet18")
+    return served
+
+
+def test_weights_are_downloaded_once_and_checked_whenever_they_are_used(weights, capsys):
+    path = imagenet_weights()
+    assert path == imagenet_weights() == weights.data / "raw" / "archives" / "resnet18-f37072fd.pth"
+    assert "resnet18: downloading resnet18-f37072fd.pth, about" in capsys.readouterr().out and len(weights.asked) == 1
+    path.write_bytes(b"half of it")
+    assert imagenet_weights().read_bytes() == (weights.folder / path.name).read_bytes() and len(weights.asked) == 2
+
+
+@pytest.mark.parametrize("home", ["", "torch"])
+def test_weights_in_torchs_cache_are_used_and_a_trap_there_is_not(weights, monkeypatch, home, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path / "it-ran").mkdir, ()
+
+    if home:
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / home))
+    cached = (tmp_path / home if home else weights.cache / "torch") / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes((weights.folder / cached.name).read_bytes())
+    assert imagenet_weights() == cached and not weights.asked
+    with open(cached, "wb") as stream:
+        pickle.dump({"conv1.weight": Trap()}, stream, protocol=2)
+    Classifier(6, imagenet_weights())
+    assert len(weights.asked) == 1 and not (tmp_path / "it-ran").exists()
+
+
+def test_weights_that_cannot_be_had_are_named_with_the_way_out(weights):
+    weights.offer("resnet18", ("/missing/",))
+    with pytest.raises(OSError, match=r"no mirror gave resnet18-f37072fd.pth:\n.*404.*\n.*RESNET18_WEIGHTS=\.\.\./resnet18"):
+        imagenet_weights()
+
+
+def test_a_run_names_the_weights_that_the_registry_checks(monkeypatch):
+    monkeypatch.delenv("RESNET18_WEIGHTS", raising=False)
+    named = runs.weights_source(Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="imagenet"))
+    assert download.ARCHIVES["resnet18"].file == named["source"] and named["source"].endswith(f"-{named['sha256'][:8]}.pth")
+    assert download.ARCHIVES["resnet18"].checksum == f"sha256:{named['sha256']}"
+    assert ResNet18_Weights.IMAGENET1K_V1.url == download.ARCHIVES["resnet18"].mirrors[0] + named["source"]
 
 
 def offer_pets(served, folder, mirrors=("/",)):

@@ -12,8 +12,8 @@ import pytest
 
 @pytest.fixture
 def project(root, tmp_path):
-    """A copy of the checkout in a folder with a space, with an environment that looks ready."""
-    folder = tmp_path / "with a space"
+    """A copy of the checkout in a folder with a space and an umlaut, with an environment that looks ready."""
+    folder = tmp_path / "mit einem Lückchen"
     shutil.copytree(root / "lib", folder / "lib", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("notebooks", "profiles"):
         shutil.copytree(root / name, folder / name)
@@ -105,6 +105,17 @@ def test_a_mistyped_value_is_refused_with_the_right_ones(project, argument, word
     assert ended.returncode != 0
     assert all(word in ended.stderr for word in words)
     assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize("variable", ["PROFILE", "ROWS", "SEEDS", "DATASETS", "PYTHON"])
+@pytest.mark.parametrize("value", ["$$(touch ran)", 'x"; touch "ran', "x'; touch 'ran"])
+def test_no_value_is_taken_for_a_command(project, variable, value):
+    target = {"PROFILE": "clean", "PYTHON": "env"}.get(variable, "reproduce")
+    if target == "env":
+        shutil.rmtree(project / ".venv")
+    ended = make(project, target, f"{variable}={value}")
+    assert ended.returncode != 0 and not list(project.glob("**/ran"))
+    assert value.replace("$$", "$").split()[0] in ended.stderr
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""Does a fault turn a test red?  One fault at a time is put into a copy of the library, and its tests are run on that."""
+"""Does a fault turn a test red?  One fault at a time is put into a copy of the library, and its tests are run on that.
+
+``python tests/test_mutations.py`` writes the list of them, results/published/faults.md.
+"""
 
 import os
 import shutil
@@ -6,6 +9,10 @@ import subprocess
 import sys
 
 import pytest
+
+from conftest import ROOT
+
+PAGE = ROOT / "results" / "published" / "faults.md"
 
 FAULTS = [
     # module, right, wrong, and the tests that have to notice
@@ -51,3 +58,27 @@ def test_a_fault_is_noticed(module, right, wrong, tests, root, tmp_path):
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path / "lib")}, capture_output=True, text=True,
                           check=False, cwd=root)
     assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+
+
+def _code(line):
+    return f"`{line.strip()}`".replace("|", "\\|") if line else "nothing"
+
+
+def page():
+    """The list of faults as people read it."""
+    modules = list(dict.fromkeys(one[0] for one in FAULTS))
+    lines = [f"| {module} | {_code(right)} | {_code(wrong)} | {tests}.py |" for module, right, wrong, tests in FAULTS]
+    return "\n".join([
+        "# Faults on purpose", "",
+        f"{len(FAULTS)} faults in {', '.join(modules[:-1])} and {modules[-1]}, put one at a time into a copy of the library by",
+        "`tests/test_mutations.py`, which fails unless the tests of the last column notice. This list is made by",
+        "`python tests/test_mutations.py`.", "",
+        "| module | in place of | stands | noticed by |", "| :-- | :-- | :-- | :-- |", *lines, ""])
+
+
+def test_the_published_list_is_of_these_faults():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/test_mutations.py`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

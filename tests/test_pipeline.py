@@ -345,9 +345,15 @@ def test_a_failed_notebook_is_kept_as_failed_until_it_goes_well(written, tmp_pat
 
 
 @pytest.mark.slow
-def test_a_dead_kernel_is_reported(written, tmp_path):
-    with pytest.raises(NotebookError, match="lost its kernel"):
-        execute(written("import os\nos._exit(1)"), tmp_path / "copy.ipynb", {})
+@pytest.mark.parametrize(("death", "cause"), [
+    ("os._exit(7)", "ended itself with status 7"),
+    ("os.kill(os.getpid(), 9)", "was ended by SIGKILL, as the system does for want of memory"),
+    ("os.kill(os.getpid(), 11)", "was ended by SIGSEGV$")])
+def test_a_dead_kernel_is_reported_soon_and_with_its_cause(written, tmp_path, death, cause):
+    code = f"import os, pathlib, time\npathlib.Path({str(tmp_path / 'died')!r}).write_text(str(time.time()))\n{death}"
+    with pytest.raises(NotebookError, match=rf"(?m)lost its kernel: the process {cause}"):
+        execute(written(code), tmp_path / "copy.ipynb", {})
+    assert time.time() - float((tmp_path / "died").read_text()) < 30
     assert (tmp_path / "copy.failed.ipynb").is_file()
 
 

@@ -28,7 +28,17 @@ CALM = "if 'calm' in str(out): run.write_text('7'); time.sleep(3); sys.exit()\n"
 @pytest.mark.slow
 def test_killed_six_times_the_pipeline_gives_the_same_bytes(torture, tmp_path):
     tally = torture.torture(tmp_path, kills=6, seed=0, options=["--no-notebooks"])
-    assert tally.good and tally.kills == 6 and tally.completed == 2, str(tally)
+    assert tally.good and tally.kills == tally.during.total() == 6 and tally.completed == 2, str(tally)
+
+
+@pytest.mark.parametrize(("said", "what"), [
+    ("", "start"), ("[1/7] prepare-cartoons ...\ncartoons: preparing 80 pictures", "prepare"),
+    ("[1/7] prepare-cartoons ...\n[2/7] train-cartoons-chan_vese-seed0 ...\nclassifier/seed0  epoch 2/3  loss 1", "train"),
+    ("[2/7] train-cartoons-chan_vese-seed0 ...\ncartoons/chan_vese/seed0  epoch 4/4  loss 1", "evaluation"),
+    ("[2/7] train-cartoons-chan_vese-seed0 ...\nseed0  epoch 4/4  loss 1\n[3/7] figure4 ...\n", "figure4"),
+])
+def test_what_a_kill_hit_is_read_from_what_was_said(torture, said, what):
+    assert torture.doing(said) == what
 
 
 def test_a_result_that_differs_is_noticed(torture, fake, tmp_path):

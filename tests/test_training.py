@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from bipartition import epochs, learners, prediction, runs, training
@@ -232,6 +233,14 @@ class TestTrainRow:
         monkeypatch.setenv("RESNET18_WEIGHTS", "~/mine.pth")
         train(tiny(row="classifier", weights="imagenet", epochs=1), cartoons, tmp_path / "runs")
 
+    def test_a_run_starts_from_the_weights_that_were_fetched(self, cartoons, tmp_path, monkeypatch):
+        torch.save({name: torch.zeros_like(value) for name, value in Classifier(1000).body.state_dict().items()},
+                   tmp_path / "zeros.pth")
+        monkeypatch.delenv("RESNET18_WEIGHTS", raising=False)
+        monkeypatch.setattr(training, "imagenet_weights", lambda: tmp_path / "zeros.pth")
+        learner = training.fresh_learner(tiny(row="classifier", weights="imagenet"), cartoons, None, Accelerator(cpu=True))
+        assert not learner.network.body.conv1.weight.any() and learner.network.body.fc.weight.any()
+
     @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}),
                                                   ("chan_vese", {"judge": "turns", "judge_crops": 0.3})])
     def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, settings, monkeypatch):
@@ -313,6 +322,23 @@ class TestTrainRow:
         assert [known[name] for name in named] == seen[broken].tolist()
         assert f"the state after epoch 1 is kept in {folder / 'checkpoint.pt'}" in message
         assert (folder / "checkpoint.pt").is_file()
+
+    def test_weights_that_the_last_step_broke_are_named_and_not_kept(self, cartoons, tmp_path, monkeypatch):
+        step, count = learners.PartitionLearner.step, [0]
+        last = 2 * (len(cartoons.split("train").ids) // tiny().batch_size)
+
+        def spoilt(self, image, labels, rng):
+            shown = step(self, image, labels, rng)
+            count[0] += 1
+            if count[0] == last:
+                self.network.classifier.body.conv1.weight.data[0] = float("nan")
+            return shown
+
+        monkeypatch.setattr(learners.PartitionLearner, "step", spoilt)
+        with pytest.raises(FloatingPointError, match=r"epoch 2: .*left 1 of \d+ weights not finite, classifier.body.conv1"):
+            train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        state = torch.load(tmp_path / "chan_vese" / "seed0" / "checkpoint.pt", weights_only=True)
+        assert len(state["history"]) == 1 and torch.isfinite(state["network"]["classifier.body.conv1.weight"]).all()
 
     @pytest.mark.parametrize(("warmup_epochs", "said"), [
         (1, "classifier on cartoons: .* with warmup_batch_size = 8 beside .*; write warmup_batch_size: 4 in the profile"),

@@ -108,7 +108,8 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
     Raises
     ------
     FloatingPointError
-        If a loss is not finite: step, loss and pictures are named.
+        If a loss is not finite: step, loss and pictures are named.  It is noticed up to `CHECKED_EVERY` steps later; weights
+        are looked at when the epoch ends.
     """
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
@@ -136,6 +137,7 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
         if len(unchecked) == CHECKED_EVERY or step == steps - 1:
             _refuse_broken(unchecked, order, material.ids, configuration, epoch)
             unchecked = {}
+    _refuse_broken_weights(learner, configuration, epoch, steps)
     average_statistics(learner.network)
     return {name: float(mean_over_processes(total)) / counts[name] for name, total in totals.items()}
 
@@ -152,6 +154,18 @@ def judges_turn(learner: Learner, material: Material, configuration: Configurati
     for again in range(JUDGE_PASSES):
         means = train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
     return means
+
+
+def _refuse_broken_weights(learner: Learner, configuration: Configuration, epoch: int, steps: int) -> None:
+    """Raise if the last step, whose effect no loss has shown, left a weight that is not finite."""
+    named = dict(learner.network.named_parameters())
+    finite = torch.stack([torch.isfinite(values).all() for values in named.values()])
+    if not finite.all():
+        broken = [name for name, good in zip(named, finite.tolist(), strict=True) if not good]
+        raise FloatingPointError(
+            f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}: its last step, "
+            f"{steps}, left {len(broken)} of {len(named)} weights not finite, {broken[0]} first; try a smaller "
+            "classifier_rate or decoder_rate")
 
 
 def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.models import resnet18
 
 __all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "TapConvolution", "cut_pictures",
            "fused_decoders", "parameters_fixed"]
@@ -50,8 +50,9 @@ class Classifier(nn.Module):
     ----------
     classes : int
         K, the number of classes; the last layer is new unless K is 1000.
-    weights : {"none", "imagenet"} or path
-        Start from scratch, from torchvision's IMAGENET1K_V1 (downloaded once), or from a file with a ResNet-18 state dict.
+    weights : path, optional
+        A file with a ResNet-18 state dict to start from, as `bipartition.datasets.download.imagenet_weights`; None starts
+        from scratch.
 
     Raises
     ------
@@ -62,11 +63,11 @@ class Classifier(nn.Module):
     CHANNELS = (64, 64, 128, 256, 512)
     """Channels of the five feature maps: after the stem's pooling and after layer1-4, at strides 4, 4, 8, 16, 32."""
 
-    def __init__(self, classes: int, weights: str | Path = "none") -> None:
+    def __init__(self, classes: int, weights: Path | None = None) -> None:
         super().__init__()
-        self.body = resnet18(weights=ResNet18_Weights.IMAGENET1K_V1 if weights == "imagenet" else None)
-        if weights not in ("none", "imagenet"):
-            self.body.load_state_dict(_read_weights(Path(weights), self.body))
+        self.body = resnet18()
+        if weights is not None:
+            self.body.load_state_dict(_read_weights(weights, self.body))
         if classes != self.body.fc.out_features:
             self.body.fc = nn.Linear(self.body.fc.in_features, classes)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)

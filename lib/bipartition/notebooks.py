@@ -2,6 +2,7 @@
 
 import ast
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
         ) from error
 
     _prefer_this_python()
+    ended: list[int] = []
     try:
         papermill.execute_notebook(
             _literal(source),
@@ -90,11 +92,12 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
             cwd=str(runs.project_root()),
             start_timeout=180,
             config=_private_connection(),
+            kernel_manager_class=_remembering(ended),
         )
     except PapermillExecutionError as error:
         raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     except DeadKernelError as error:
-        raise NotebookError("lost its kernel: the process died, most likely for want of memory") from error
+        raise NotebookError(f"lost its kernel: the process {_in_words(ended)}") from error
     except (NoSuchKernel, RuntimeError) as error:
         raise NotebookError(f"could not be run: {error}") from error
 
@@ -116,6 +119,30 @@ def _private_connection() -> Any:
 
     known = hasattr(KernelManager, "transport_encryption") and zmq.has("curve")
     return Config({"KernelManager": {"transport_encryption": "auto"}} if known else {})
+
+
+def _remembering(ended: list[int]) -> type:
+    """A manager of kernels that puts the exit status of one that died into `ended`: papermill forgets it."""
+    from jupyter_client import AsyncKernelManager
+
+    class Remembering(AsyncKernelManager):
+        async def is_alive(self) -> bool:
+            if self.has_kernel and (status := await self.provisioner.poll()) is not None:
+                ended.append(status)
+                return False
+            return self.has_kernel
+
+    return Remembering
+
+
+def _in_words(ended: list[int]) -> str:
+    """What became of a process, by its exit status, negative where a signal ended it."""
+    if not ended:
+        return "is gone, nobody saw why"
+    if ended[-1] >= 0:
+        return f"ended itself with status {ended[-1]}"
+    name = signal.Signals(-ended[-1]).name
+    return f"was ended by {name}" + (", as the system does for want of memory" if name == "SIGKILL" else "")
 
 
 def _literal(path: Path) -> str:

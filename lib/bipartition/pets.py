@@ -87,7 +87,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     state, accelerator = load_file(folder / "model.safetensors"), accelerator_for_this_machine()
     # an auto-encoder has no classifier, and any number of classes will do
     classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
-    learner = build_learner(configuration, Classifier(classes, "none"), accelerator)
+    learner = build_learner(configuration, Classifier(classes), accelerator)
     own = {name for name in learner.network.state_dict() if not name.startswith(("snapshot.", "snapshots."))}
     if own != set(state):
         raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "

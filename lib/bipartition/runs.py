@@ -22,13 +22,19 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished", "made_by", "method_version",
-           "place", "prepared_root", "project_root", "provenance", "published_trials", "read_json", "results_root",
-           "run_folder", "weights_file", "weights_source", "write_array", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished", "made_by",
+           "method_version", "place", "prepared_root", "project_root", "provenance", "published_trials", "read_json",
+           "results_root", "run_folder", "sync", "weights_file", "weights_source", "write_array", "write_bytes", "write_json",
+           "write_text"]
 
 METHOD_VERSION = 5
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
+
+
+IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
+                    "sha256": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"}
+"""torchvision's IMAGENET1K_V1 of ResNet-18, as a run names its first weights."""
 
 
 def project_root() -> Path:
@@ -104,7 +110,7 @@ def weights_source(configuration: Configuration) -> dict[str, str]:
     if configuration.weights == "none":
         return {"source": "none"}
     if (path := weights_file()) is None:
-        return {"source": "imagenet"}
+        return dict(IMAGENET_WEIGHTS)
     if not path.is_file():
         raise ValueError(f"RESNET18_WEIGHTS = {os.environ['RESNET18_WEIGHTS']!r}: there is no such file; correct it, or "
                          "unset it to download torchvision's IMAGENET1K_V1")
@@ -191,6 +197,7 @@ def place(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+        sync(path.parent)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         way_out = "free some space" if full else "check the folder and its permissions"
@@ -198,6 +205,15 @@ def place(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a file that was renamed has its new name also after the power went."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -246,6 +262,7 @@ def provenance() -> dict[str, Any]:
     """What made a result: commit, versions and machine, recorded beside it and never compared."""
     return {
         "commit": _commit(),
+        "source": _source(),
         "method_version": METHOD_VERSION,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -255,6 +272,14 @@ def provenance() -> dict[str, Any]:
                                                        "opencv-python-headless", "accelerate")},
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _source() -> str:
+    """SHA-256 over the library as it is on the disk, names and contents: a commit says nothing of what was changed since."""
+    root, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _commit() -> str:

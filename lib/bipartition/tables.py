@@ -171,7 +171,7 @@ def table1(found: Measured) -> pd.DataFrame:
         With exactly `COLUMNS`, in the order of `found`.  ``n`` is the number of validation pictures with an
         object; ``paper_iou`` of a mean is the paper's mean over the same classes as the measured one.
         ``attrs["collapsed"]`` counts the runs of each row whose masks are all or nothing nearly everywhere: what they
-        score is the score of no cut, and the table says so beside their number.
+        score is the score of no cut, and the page says so beside their number, or in its place if all of them are.
     """
     lines = []
     for name, by_seed in found.lines.items():
@@ -212,8 +212,11 @@ def markdown(table: pd.DataFrame) -> str:
         name = line["row"]
         value, new_line, span = cell(line, "iou").partition("<br>")
         value = f"**{value}**" if span else value
+        collapsed = table.attrs["collapsed"][name]
+        if span and collapsed and collapsed == line["seeds"]:
+            value, new_line, span = "collapsed", "", ""
         paper = "" if np.isnan(line["paper_iou"]) else f" ({two(line['paper_iou'])})"
-        seeds = seeds_shown(name, line["seeds"], collapsed=table.attrs["collapsed"][name])
+        seeds = seeds_shown(name, line["seeds"], collapsed=collapsed)
         rows.setdefault(name, [line_title(name), seeds]).append(value + paper + new_line + span)
     head = ["row", "seeds", *(f"{label.capitalize()}<br>n = {count}" for label, count in counts.items())]
     return page(head, rows.values(), explanation(table), [":--", "--:", *(":-:" for _ in counts)])

@@ -77,8 +77,9 @@ def plan(request: Request) -> list[Task]:
     if "data" in request.steps:
         tasks += [_data(request, dataset) for dataset in request.datasets]
     if "train" in request.steps:
-        tasks += [_training(request, dataset, row, seed)
-                  for dataset in request.datasets for seed in request.seeds for row in request.rows]
+        trainings = [_training(request, dataset, row, seed)
+                     for dataset in request.datasets for seed in request.seeds for row in request.rows]
+        tasks += [*_weights(request, trainings), *trainings]
     if "figures" in request.steps:
         tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
                            ["figures.py", "companion.py"])
@@ -146,6 +147,21 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
         inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train)
+
+
+def _weights(request: Request, trainings: list[Task]) -> list[Task]:
+    """torchvision's weights, asked for before the first training that would miss them; nothing where there is none."""
+    if runs.weights_file() is not None or all(
+            configuration_for(request.profile, dataset, row, 0).weights == "none" or ROWS[row].network == "autoencoder"
+            for dataset in request.datasets for row in request.rows):
+        return []
+
+    def action() -> None:
+        from bipartition.datasets.download import imagenet_weights
+        imagenet_weights()
+
+    return [Task(name="weights", inputs=lambda: runs.IMAGENET_WEIGHTS, outputs=(), action=action,
+                 recheck=lambda: all(task.recheck() for task in trainings))]
 
 
 def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -> Task:

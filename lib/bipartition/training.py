@@ -21,6 +21,7 @@ from torch import nn
 
 from bipartition import runs
 from bipartition.configuration import WARM_UP_SETTINGS, Configuration
+from bipartition.datasets.download import imagenet_weights
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
@@ -174,8 +175,8 @@ def _is_older(name: str) -> bool:
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
-    file = runs.weights_file() if configuration.weights == "imagenet" else None
-    weights = "none" if start or not _has_classifier(configuration) else file or configuration.weights
+    pretrained = configuration.weights == "imagenet" and start is None and _has_classifier(configuration)
+    weights = runs.weights_file() or imagenet_weights() if pretrained else None
     with torch.random.fork_rng():
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
         classifier = Classifier(len(prepared.classes), weights)

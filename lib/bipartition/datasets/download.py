@@ -1,4 +1,4 @@
-"""Fetch the published archives once, check them, unpack them into ``data/raw/``; try the next mirror when one fails."""
+"""Fetch what was published once, check it, unpack archives into ``data/raw/``; try the next mirror when one fails."""
 
 import errno
 import math
@@ -21,7 +21,7 @@ from bipartition import runs
 from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
-__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "located", "unpack"]
+__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "imagenet_weights", "located", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,9 @@ ARCHIVES = {
     "pets-annotations": Archive(
         "annotations.tar.gz", "sha256:52425fb6de5c424942b7626b428656fcbd798db970a937df61750c0f1d358e91",
         19_173_078, 60_000_000, PETS_MIRRORS),
+    "resnet18": Archive(
+        runs.IMAGENET_WEIGHTS["source"], f"sha256:{runs.IMAGENET_WEIGHTS['sha256']}", 46_830_571, 0,
+        ("https://download.pytorch.org/models/",)),
 }
 
 SETS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
@@ -80,7 +83,8 @@ WAY_OUT = {"voc2012": "VOC_ROOT=.../VOCdevkit", "sbd": "VOC_ROOT=.../VOCdevkit",
            "dogs-vs-cats": "DOGS_VS_CATS_ROOT=... (holding train/); with an account at Kaggle, accept the rules at "
                            f"{KAGGLE_PAGE} and unpack train.zip from there, or install kagglehub beside this library, give it "
                            "your token, and try again",
-           "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)"}
+           "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)",
+           "resnet18": "RESNET18_WEIGHTS=.../resnet18-f37072fd.pth, or another ResNet-18 state dict"}
 
 BOMB = 10
 """An archive that declares more than so many times the expected bytes is refused; what is expected is only known roughly."""
@@ -145,6 +149,20 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def imagenet_weights() -> Path:
+    """A verified file of torchvision's IMAGENET1K_V1 for ResNet-18, from torchvision's own cache or downloaded.
+
+    Raises
+    ------
+    OSError
+        If no mirror has the right file, or the disk is too small.
+    """
+    if path := _verified(ARCHIVES["resnet18"]):
+        return path
+    with runs.alone(_raw() / "archives"):
+        return _archives("resnet18", ("resnet18",))["resnet18"]
+
+
 def _raw() -> Path:
     return runs.data_root() / "raw"
 
@@ -158,10 +176,10 @@ def _archives(name: str, parts: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _verified(archive: Archive) -> Path | None:
-    """A copy with the right checksum, of earlier or of other programs: torchvision's root ``data``, pooch's cache."""
+    """A copy with the right checksum, of earlier or of other programs: torchvision's root ``data``, pooch's cache, torch's."""
     kind, _, digest = archive.checksum.partition(":")
-    cache = Path(pooch.os_cache("pooch"))
-    places = [_raw() / "archives", _raw(), runs.data_root(), cache]
+    cache, torchs = Path(pooch.os_cache("pooch")), Path(os.environ.get("TORCH_HOME") or pooch.os_cache("torch"))
+    places = [_raw() / "archives", _raw(), runs.data_root(), cache, torchs / "hub" / "checkpoints"]
     for path in (*(place / archive.file for place in places), *sorted(cache.glob(f"*-{archive.file}"))):
         if path.is_file() and pooch.file_hash(str(path), alg=kind) == digest:
             return path
@@ -221,7 +239,7 @@ def _download(archive: Archive, way_out: str) -> Path:
         except Exception as error:  # whatever another program raises
             failures.append(f"train.zip of {archive.kaggle} by kagglehub: {in_words(error)}")
     raise OSError(f"no mirror gave {archive.file}:\n  " + "\n  ".join(failures) + "\nput the file into "
-                  f"{target.parent} by hand, or name a copy of the data set: {way_out}")
+                  f"{target.parent} by hand, or name a copy: {way_out}")
 
 
 def _from_kaggle(competition: str) -> Path:
@@ -260,7 +278,8 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool] = lambda n
             if wanted(name):
                 declared += member.file_size if is_zip else member.size
                 if reason := _refused(name, member, limit - declared):
-                    raise ValueError(f"{archive} is refused: its member {name!r} {reason}")
+                    raise ValueError(f"{archive} is refused: its member {name!r} {reason}; delete the archive, and get another "
+                                     "copy")
                 members.append(member)
         folder.mkdir(parents=True, exist_ok=True)
         if is_zip:

@@ -5,6 +5,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bipartition import runs
+
 __all__ = ["completed"]
 
 
@@ -24,6 +26,7 @@ def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
         yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
+        runs.sync(folder.parent)
     except BaseException as error:
         if isinstance(error, Exception) or not go_on:
             shutil.rmtree(partial, ignore_errors=True)

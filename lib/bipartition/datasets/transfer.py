@@ -16,6 +16,8 @@ TIMEOUT = (15, 60)
 """Seconds to wait for a connection, and for the next byte."""
 PATIENCE = 4
 """Attempts in a row, at one address, that bring the file no further."""
+SLOWEST, WATCHED = 1000, 60.0
+"""Bytes a second that a server has to send, over so many seconds; a slower one counts as silent."""
 PAUSE = 1.0
 """Seconds before the second attempt; doubled before each later one."""
 BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -112,8 +114,13 @@ class Resuming:
     def _receive(self, response: requests.Response, length: int | None) -> None:
         with open(self._bytes, "ab") as stream:
             try:
-                for chunk in response.raw.stream(CHUNK, decode_content=False):
+                since, had = time.monotonic(), stream.tell()
+                while chunk := response.raw.read1(CHUNK, decode_content=False):
                     stream.write(chunk)
+                    if (passed := time.monotonic() - since) > WATCHED:
+                        if stream.tell() - had < SLOWEST * passed:
+                            raise requests.ConnectionError(f"sends {(stream.tell() - had) / passed:.0f} bytes a second")
+                        since, had = time.monotonic(), stream.tell()
                     if stream.tell() > (length or self._size * SLACK):
                         raise requests.RequestException(f"sends more than the {length or self._size} bytes expected")
                     self._tell(stream.tell(), length)
