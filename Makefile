@@ -83,7 +83,7 @@ torture: $(READY) ## kill the pipeline fifty times at random moments; is anythin
 	$(RUN) benchmarks/torture.py
 
 lab: $(READY) ## open JupyterLab on notebook 00_start_here
-	$(RUN) -m jupyterlab notebooks/00_start_here.ipynb
+	$(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb
 
 lock: $(READY) ## choose all versions anew: writes requirements.lock
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .venv/pair.txt

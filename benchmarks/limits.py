@@ -51,15 +51,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="of the network that is shown the truth; 0 leaves it out")
     parser.add_argument("--pictures", type=int, default=256, help="at most so many for the first diagnosis")
     options = parser.parse_args()
-    profile = load_profile(options.profile)
+    try:
+        profile = load_profile(options.profile)
+    except ValueError as error:
+        parser.error(str(error))
     dataset = profile.sets["table1"]
     configuration = configuration_for(profile, dataset, options.row, options.seed)
     folder = runs.run_folder(profile.name, dataset, options.row, options.seed)
-    if not (folder / "metrics.json").is_file():
-        parser.exit(1, f"error: {folder} holds no finished run; make it with: make train PROFILE={options.profile} "
-                       f"ROWS={options.row} SEEDS={options.seed}\n")
     prepared = prepare(dataset, configuration.size, profile.options(dataset))
-    start = folder.parent.parent / WARM_UP / folder.name / "model.safetensors"
+    if not runs.is_finished(folder, runs.made_by(configuration, prepared.checksum)):
+        parser.exit(1, f"error: {folder} holds no finished run of today's profile; make it with: make train "
+                       f"PROFILE={options.profile} ROWS={options.row} SEEDS={options.seed}\n")
+    start = folder.parent.parent / WARM_UP / folder.name / "model.safetensors" if configuration.warmup_epochs else None
     print(f"{options.row} on {dataset}, seed {options.seed}, {configuration.size} px, profile {profile.name}\n")
     learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
     print("Judged by the classifier as the warm-up left it:\n")

@@ -26,6 +26,7 @@ from PIL import Image
 
 from bipartition.datasets import open_dataset
 from bipartition.datasets import prepare as preparation
+from bipartition.datasets.download import VARIABLES, located
 
 VALIDATION = 40
 MEMORY_AT = (1000, 3000)
@@ -45,6 +46,8 @@ def main() -> None:
         print(json.dumps(_measured(kind, dataset, int(count), options.size)))
         return
 
+    for dataset in {*options.datasets, "dogs-vs-cats"} & VARIABLES.keys():  # found or fetched here, once for all processes
+        os.environ[VARIABLES[dataset]] = str(located(dataset)[0])
     print(f"{preparation._cores()} cores, Pillow {Image.__version__}, {options.size} pixels, {options.rounds} rounds; "
           "median [smallest, largest]\n")
     print("| data set | photographs | Pillow alone, photographs/s | prepared, photographs/s | share of Pillow's |")

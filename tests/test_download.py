@@ -445,7 +445,7 @@ def voc(served, tmp_path):
     return served
 
 
-def test_trainaug_is_train_and_sbd_minus_val(voc):
+def test_trainaug_is_train_and_sbd_minus_val(voc, capsys):
     root = fetch("voc2012") / "VOCdevkit" / "VOC2012"
     names = (root / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split()
     assert names == ["2008_000001", "2008_000002", "2008_000003", "2008_000004", "2009_000001", "2009_000002"]
@@ -456,6 +456,7 @@ def test_trainaug_is_train_and_sbd_minus_val(voc):
         assert image.mode == "P" and set(np.unique(np.asarray(image)).tolist()) == {17}
         assert image.getpalette()[:30] == other.getpalette()[:30]
     assert not list(root.rglob("unwanted.jpg")) and not list(root.glob(".sbd*"))
+    assert "sbd: 6 photographs in trainaug, where VOC 2012 and SBD as published give 10,582" in capsys.readouterr().out
 
 
 def test_downloaded_voc_is_opened_with_trainaug(voc):

@@ -18,6 +18,7 @@ from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
 from conftest import TINY
+from miniatures import write_voc
 
 
 @pytest.fixture
@@ -245,6 +246,40 @@ def test_a_mistyped_choice_is_refused_with_the_right_ones(arguments, words, tiny
 def test_an_unknown_profile_is_refused_with_the_right_ones(places, capsys):
     assert main(["--profile", "dmeo"]) == 1
     assert "demo, laptop, paper, smoke" in capsys.readouterr().err
+
+
+def test_a_data_set_that_other_profiles_train_on_is_prepared_with_both_sizes_said(stage, tiny_profile, tmp_path, monkeypatch,
+                                                                                  capsys):
+    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path / "voc")))
+    assert main(["--profile", str(tiny_profile), "--steps", "data", "--datasets", "voc2012 cartoons"]) == 0
+    said = capsys.readouterr().out
+    assert "voc2012: at 32 pixels, the size of the profile 'tiny', which does not train on it" in said
+    assert "what does is PROFILE=laptop at 112 and PROFILE=paper at 224" in said and "cartoons: at" not in said
+
+
+@pytest.mark.parametrize("set_aside", ["named", "trained", ""])
+def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(places, tmp_path, monkeypatch, set_aside):
+    path = tmp_path / "pretrained.yaml"
+    path.write_text(TINY.replace("weights: none", "weights: imagenet"), encoding="utf-8")
+    if set_aside == "named":
+        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "mine.pth"))
+    else:
+        monkeypatch.delenv("RESNET18_WEIGHTS", raising=False)
+    request = request_for(str(path), steps="data train", notebooks=False)
+    if set_aside == "trained":
+        tasks.plan(request)[0].action()
+        for row in request.rows:
+            run = runs.run_folder("pretrained", "cartoons", row, 0)
+            made_by = runs.made_by(tasks.configuration_for(request.profile, "cartoons", row, 0),
+                                   tasks._checksum(request.profile, "cartoons"))
+            runs.write_json(run / "config.json", {"made_by": made_by})
+            runs.write_json(run / "metrics.json", {})
+    asked = [task for task in tasks.plan(request) if task.name == "weights" and not tasks.is_up_to_date(task, request.folder)]
+    assert len(asked) == (not set_aside)
+    names = [task.name for task in tasks.plan(request)]
+    assert set_aside == "named" or names.index("weights") == 1
+    assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), steps="data"))]
+    assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), rows="chan_vese_only"))]
 
 
 def test_a_second_pipeline_waits_and_names_the_first(stage, tiny_profile, places):

@@ -11,8 +11,6 @@ import torch
 
 from bipartition import runs
 from bipartition.configuration import Configuration
-from bipartition.datasets.prepare import prepare
-from bipartition.training import train_row
 
 HEAD = '''
 import dataclasses, json, sys
@@ -52,16 +50,19 @@ if accelerator.is_main_process:
 accelerator.end_training()
 '''
 
+TRAINED = HEAD + '''
+prepared = prepare("cartoons", 32, {"train": 24, "val": 12})
+training.train_row(configuration, prepared, folder / "chan_vese" / "seed0", profile="test", report=report)
+accelerator.end_training()
+'''
+GOES_ON = TRAINED.replace("report=report", "report=lambda line: print(line, flush=True)")
 # The first process stops after its first epoch.
-STOPPED = HEAD + '''
-def stop(line):
+STOPPED = TRAINED.replace("prepared = ", '''def report(line):
     print(line, flush=True)
     if "chan_vese" in line:
         raise KeyboardInterrupt
 
-prepared = prepare("cartoons", 32, {"train": 24, "val": 12})
-training.train_row(configuration, prepared, folder / "chan_vese" / "seed0", profile="test", report=stop)
-'''
+prepared = ''')
 
 
 def configured(**settings):
@@ -72,9 +73,10 @@ def configured(**settings):
 
 
 def launched(processes, code, *arguments, module=()):
-    """What ended of `processes` processes that ran a script or a module, each on one thread."""
+    """What ended of `processes` processes that ran a script or a module, each on one thread; as README starts them."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_TORCH_DEVICE": "cpu"}
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    several = ["--multi_gpu", "--main_process_port", "0"] if processes > 1 else []
+    start = [sys.executable, "-m", "accelerate.commands.launch", *several, "--num_processes", str(processes)]
     return subprocess.run([*start, *(("-m", *module) if module else (code,)), *map(str, arguments)], env=environment,
                           capture_output=True, text=True, check=False, timeout=300)
 
@@ -109,19 +111,22 @@ def gradients(processes, script, path):
 
 
 @pytest.mark.slow
-def test_one_process_goes_on_where_two_were_stopped(script, tmp_path, places):
-    configuration = configured()
-    ended = launched(2, script(STOPPED), tmp_path / "runs", json.dumps(configuration.to_dict()))
+@pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on_where_the_first_were_stopped(script, tmp_path, places, first, second):
+    given = tmp_path / "runs", json.dumps(configured().to_dict())
+    ended = launched(first, script(STOPPED), *given)
     assert ended.returncode != 0
-    lines = [line for line in ended.stdout.splitlines() if "epoch" in line]
-    spoken = [re.search(r"(\w+)/seed0  epoch (\d)", line).groups() for line in lines]
-    assert spoken == [("classifier", "1"), ("chan_vese", "1")], ended.stderr
+    assert spoken(ended) == [("classifier", "1"), ("chan_vese", "1")], ended.stderr
     folder = tmp_path / "runs" / "chan_vese" / "seed0"
-    assert runs.read_json(folder / "config.json")["device"].startswith("2 x cpu")
-    again = []
-    train_row(configuration, prepare("cartoons", 32, {"train": 24, "val": 12}), folder, profile="test", report=again.append)
-    assert [re.search(r"epoch (\d)/2", line)[1] for line in again if "chan_vese" in line and "epoch" in line] == ["2"]
+    assert runs.read_json(folder / "config.json")["device"].startswith("2 x cpu") == (first == 2)
+    ended = launched(second, script(GOES_ON), *given)
+    assert ended.returncode == 0 and spoken(ended) == [("chan_vese", "2")], ended.stderr
     assert len((folder / "history.csv").read_text().splitlines()) == 3 and (folder / "metrics.json").is_file()
+
+
+def spoken(ended):
+    """Row and epoch of each line that was printed."""
+    return re.findall(r"(\w+)/seed0  epoch (\d)", ended.stdout)
 
 
 @pytest.mark.slow

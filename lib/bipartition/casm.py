@@ -6,6 +6,7 @@ to remove everything that any classifier could use.  Here the mask is the OBJECT
 """
 
 import copy
+import math
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from bipartition.configuration import Configuration
 from bipartition.devices import average_gradients
 from bipartition.networks import Classifier, Partition, TapConvolution, parameters_fixed
 
-__all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "hiding_loss"]
+__all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "area_weight", "hiding_loss"]
 
 SNAPSHOTS = 30
 SNAPSHOT_EVERY = 100
@@ -96,7 +97,8 @@ class CasmLearner:
 
     def __init__(self, network: CasmNetwork, configuration: Configuration, accelerator: Accelerator) -> None:
         self.network, self.accelerator = network, accelerator
-        self.weight = configuration.casm_area
+        classes = network.classifier.body.fc.out_features
+        self.weight = area_weight(classes) if configuration.casm_area is None else configuration.casm_area
         self.optimisers = {
             "classifier": torch.optim.SGD(network.classifier.parameters(), lr=configuration.classifier_rate, momentum=0.9,
                                           weight_decay=WEIGHT_DECAY),
@@ -143,6 +145,11 @@ class CasmLearner:
         if which == "decoder":
             self.accelerator.clip_grad_norm_(self.network.decoder.parameters(), GRADIENT_CLIP)
         optimiser.step()
+
+
+def area_weight(classes: int) -> float:
+    """lambda_r for K classes: 10 of CASM's authors for 1,000, brought to the largest entropy that K classes have, ln K."""
+    return 10 * math.log(classes) / math.log(1000)
 
 
 def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

@@ -79,17 +79,13 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
 
 
 def changed_here(configuration: Configuration) -> str:
-    """What a caption has to say: size of networks and training where it is not the paper's."""
+    """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the row has them."""
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
         "autoencoder_poolings": "with {} poolings",
-        "epochs": "epochs: {}",
-        "weights": "first weights: {}",
+        "weights": "first weights drawn at random",
     }
-    said = [
-        text.format(getattr(configuration, name))
-        for name, text in words.items()
-        if getattr(configuration, name) != DEFAULTS[name]
-    ]
-    return f"Smaller than in the paper: {', '.join(said)}." if said else ""
+    read = configuration.decisive()
+    said = [text.format(read[name]) for name, text in words.items() if name in read and read[name] != DEFAULTS[name]]
+    return f"Other than in the paper: {', '.join(said)}." if said else ""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["DEFAULTS", "WARM_UP_SETTINGS", "Configuration", "readings_table"]
+__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 _WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
@@ -148,9 +148,10 @@ class Configuration:
     classifier_rate: float = reading(
         0.01, alternatives="> 0", where="eta in (20), (23)",
         why="never given; rises over the first tenth of the steps, then falls to zero along half a cosine")
-    casm_area: float = reading(
-        1.0, alternatives=">= 0", where="the baseline of Table 1",
-        why="lambda_r of CASM: 10 at 1000 classes; the entropy it is weighed against grows with ln K")
+    casm_area: float | None = reading(
+        None, alternatives="None, or >= 0", where="the baseline of Table 1",
+        why="lambda_r of CASM. None: its authors' 10 for 1,000 classes, times ln K / ln 1000 for K, as the entropy that it is "
+            "weighed against grows")
     decoder_rate: float = reading(
         0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; the same schedule")
     matrix_rate: float = reading(
@@ -165,7 +166,7 @@ class Configuration:
             allowed = item.metadata.get("alternatives")
             if isinstance(allowed, tuple) and value not in allowed:
                 raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-            if item.type in (int, float):
+            if item.type in (int, float) or (item.type == float | None and value is not None):
                 number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
                 if item.type is int:
                     _require(self, item.name, number and isinstance(value, int), "a whole number")
@@ -174,7 +175,7 @@ class Configuration:
                      "classifier_rate", "decoder_rate", "matrix_rate"):
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
-            _require(self, name, getattr(self, name) >= 0, "0 or greater")
+            _require(self, name, (getattr(self, name) or 0) >= 0, "0 or greater")
         if self.judge == "turns" and self.row in ROWS and ROWS[self.row].network == "bipartition":
             _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")
         _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
@@ -207,7 +208,8 @@ class Configuration:
                     meant = f" (did you mean {near[0]!r}?)" if near else ""
                     raise ValueError(f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
             merged |= source
-        return cls(**{name: _number(value) if types[name] is float else value for name, value in merged.items()})
+        return cls(**{name: _number(value) if types[name] in (float, float | None) else value
+                      for name, value in merged.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -227,6 +229,9 @@ class Configuration:
         return {name: value for name, value in self.to_dict().items() if name in read}
 
 
+NAMED = frozenset({"row", "dataset", "seed"})
+"""What a run is called by; no profile and no trial sets these."""
+
 DEFAULTS = MappingProxyType({item.name: item.default for item in dataclasses.fields(Configuration)
                              if item.default is not dataclasses.MISSING})
 """Of all settings but row, data set and seed."""
@@ -238,7 +243,7 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
     Parameters
     ----------
     configuration : Configuration, optional
-        Adds a column ``here`` with the values of one run.
+        Adds a column ``here`` with the values of one run; a dash for what its row does not read.
 
     Returns
     -------
@@ -258,7 +263,7 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
             "where in the paper": item.metadata["where"],
         }
         if configuration is not None:
-            line["here"] = getattr(configuration, item.name)
+            line["here"] = configuration.decisive().get(item.name, "–")
         lines.append(line)
     return pd.DataFrame(lines).set_index("reading")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bipartition import runs
 from bipartition.datasets import NAMES
-from bipartition.profiles import load_profile
+from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
 from bipartition.tasks import ON_REQUEST, STEPS, Request, forget, is_up_to_date, plan, remember
 
@@ -117,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
         request = request_for(**vars(parser.parse_args(arguments)))
+        _say_sizes(request)
         done = reproduce(request)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -128,6 +129,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
         _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
     return 0
+
+
+def _say_sizes(request: Request) -> None:
+    """Where a data set is prepared for a profile that does not train on it: at which size, and which profiles do."""
+    for dataset in request.datasets:
+        known = {name: load_profile(name) for name in profile_names()} if dataset not in request.profile.datasets else {}
+        users = [f"PROFILE={name} at {one.size(dataset)}" for name, one in known.items() if dataset in one.datasets]
+        if users:
+            _say(f"{dataset}: at {request.profile.size(dataset)} pixels, the size of the profile {request.profile.name!r}, "
+                 f"which does not train on it; what does is {' and '.join(users)}")
 
 
 def _chosen(what: str, names: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import WARM_UP_SETTINGS, Configuration
+from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration
 from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
 
@@ -161,6 +161,11 @@ def _checked(name: str, content: Any) -> Profile:
             if setting in WARM_UP_SETTINGS:
                 raise ValueError(f"per_row: {row}: {setting}: all rows of a data set share its pictures and their warm-up; set "
                                  "it in training or per_dataset")
+    named = {"training": content["training"]} | {f"{key}: {inner}": settings for key in ("per_row", "per_dataset")
+                                                 for inner, settings in content[key].items()}
+    for key, settings in named.items():
+        for setting in NAMED & set(settings):
+            raise ValueError(f"{key}: {setting}: that is what a run is called by; choose it with rows, seeds and sets")
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")
@@ -186,5 +191,5 @@ def _only_known(what: str, names: Any, known: Any) -> None:
     if not isinstance(names, (list, tuple, dict)):
         raise ValueError(f"{what} = {names!r}; it must be a list")
     for name in names:
-        if name not in known:
+        if name not in tuple(known):  # a list has no hash
             raise ValueError(f"unknown {what} {name!r}; known are {', '.join(known)}")

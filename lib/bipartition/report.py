@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import runs
+from bipartition.companion import finished_folders
 from bipartition.configuration import readings_table
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
@@ -88,7 +89,7 @@ def write_report(profile: Profile) -> None:
         _page(folder / "claims.md"),
         *(_figure(folder, name) for name in FIGURES),
         "<h2>Readings</h2><p>What the paper leaves open, and how it is read here. Bold: changed from the default "
-        "by a row or the profile.</p>",
+        "by a row or the profile. A dash: the row does not read it.</p>",
         _readings(profile),
         "<h2>Runs</h2>",
         _runs(profile),
@@ -162,8 +163,8 @@ def _readings(profile: Profile) -> str:
     configurations = [configuration_for(profile, profile.sets["table1"], row, profile.seeds[0]) for row in profile.rows]
     body = []
     for name, line in table.iterrows():
-        here = [getattr(configuration, name) for configuration in configurations]
-        shown = [f"<b>{value}</b>" if value != line["default"] else str(value) for value in here]
+        here = [configuration.decisive().get(name, "–") for configuration in configurations]
+        shown = [f"<b>{value}</b>" if value not in (line["default"], "–") else str(value) for value in here]
         reason = f"{html.escape(line['why'])} <small>{html.escape(line['where in the paper'])}</small>"
         body.append(
             [
@@ -180,12 +181,13 @@ def _readings(profile: Profile) -> str:
 
 def _runs(profile: Profile) -> str:
     body = []
+    stale = {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
     for name, config in _finished(profile).items():
         metrics = runs.read_json(_folder(profile) / "runs" / name / "metrics.json")
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
         body.append(
             [
-                html.escape(name),
+                html.escape(f"({name})" if name in stale else name),
                 *numbers,
                 f"{config['parameters']:,}" if "parameters" in config else "–",
                 _duration(config.get("minutes") or 0),
@@ -197,7 +199,9 @@ def _runs(profile: Profile) -> str:
     head = ["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "time", "device"]
     return _html_table(head, body) + (
         '<p class="note">Area: mean of 1 − φ before it is cut. Grey share: pixels with φ between 0.1 and 0.9. '
-        "The time of a row does not hold that of the warm-up that the rows share.</p>"
+        "Mean IoU is over all classes of the data set, Table 1's over its own. "
+        "The time of a row does not hold that of the warm-up that the rows share. "
+        "A run in brackets was made otherwise than today's profile or code would make it, and no table or figure has it.</p>"
     )
 
 

@@ -29,6 +29,8 @@ DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "ta
 """Each figure and the table, and which of the profile's data sets it shows."""
 PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
 """What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
+WITH_A_CLASSIFIER = "chan_vese"
+"""A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
 TRIED_FROM = runs.project_root() / "profiles" / f"{runs.TRIED_FROM}.yaml"
 """The profile that the tracked trials are told from, see `bipartition.claims`."""
 
@@ -80,11 +82,11 @@ def plan(request: Request) -> list[Task]:
         trainings = [_training(request, dataset, row, seed)
                      for dataset in request.datasets for seed in request.seeds for row in request.rows]
         tasks += [*_weights(request, trainings), *trainings]
-    if "figures" in request.steps:
-        tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
-                           ["figures.py", "companion.py"])
-                  for name, pictures in PICTURES.items() if _can_be_drawn(request, name)]
-    if "table" in request.steps and _can_be_drawn(request, "table1"):
+    drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
+    tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
+                       ["figures.py", "companion.py"])
+              for name, pictures in PICTURES.items() if name in drawable]
+    if "table1" in drawable:
         code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
                 "sensitivities.py", *map(str, (runs.published_trials(), TRIED_FROM))]
         outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
@@ -100,7 +102,7 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
     """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
     if not all(path.is_file() for path in task.outputs):
         return False
-    if runs.read_json(_stamp(task, folder)) == _fingerprint(task):
+    if runs.read_json(_stamp(task, folder)) == _fingerprint(task):  # an output that somebody wrote over since is not the task's
         return True
     if not task.recheck():
         return False
@@ -169,6 +171,7 @@ def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
+                "weights": _weights_file(configuration_for(request.profile, dataset, WITH_A_CLASSIFIER, 0)),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
 
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
@@ -191,36 +194,48 @@ def _pets(request: Request) -> Task:
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
         return {"runs": _finished(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
+                "weights": _weights_file(configuration_for(request.profile, TRAINED_ON, WITH_A_CLASSIFIER, 0)),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
 
 
-def _can_be_drawn(request: Request, name: str) -> bool:
-    """False, and says so, if a drawing's data set was not asked for and has no finished run: nothing is fetched for it.
+def _drawable(request: Request, names: Iterable[str]) -> list[str]:
+    """Those drawings that have something to show, the others being named: nothing is fetched for a drawing.
 
     Without any run a drawing is its labelled empty panels, and the table its baselines.
 
     Raises
     ------
     ValueError
-        If it was asked for, but neither to prepare it nor to train on it, and would have to be fetched.
+        If none has, although its data set was asked for.
     """
-    dataset = request.profile.sets[DRAWINGS[name]]
-    if _finished(request, dataset, ROWS):
-        return True
-    if dataset in request.datasets:
-        pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
-        if "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern)):
-            return True
-        from bipartition.datasets.download import SETS
-        if dataset not in SETS:  # it is drawn
-            return True
+    drawable, empty = [], []
+    for name in names:
+        dataset = request.profile.sets[DRAWINGS[name]]
+        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _at_hand(request, dataset)):
+            drawable.append(name)
+            continue
+        if dataset in request.datasets:
+            empty.append((name, dataset))
+        else:
+            print(f"{name} left out: {dataset} was not asked for, and no run on it is finished", flush=True)
+    if empty and not drawable:
+        name, dataset = empty[0]
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
                          f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")
-    print(f"{name} left out: {dataset} was not asked for, and no run on it is finished", flush=True)
-    return False
+    for name, dataset in empty:
+        print(f"{name} left out: no run on {dataset} is finished", flush=True)
+    return drawable
+
+
+def _at_hand(request: Request, dataset: str) -> bool:
+    """Are the pictures there, or there when they are needed?"""
+    from bipartition.datasets.download import SETS
+    pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
+    prepared = "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern))
+    return prepared or dataset not in SETS  # what cannot be fetched is drawn
 
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
@@ -254,7 +269,8 @@ def _report(request: Request) -> Task:
         write_report(request.profile)
 
     parts = ["provenance.json", "table1.md", "seeds.csv", "measures.md", "claims.md",
-             *(f"figures/{picture}.png" for pictures in PICTURES.values() for picture in pictures)]
+             *(f"figures/{picture}.{kind}" for pictures in PICTURES.values() for picture in pictures
+               for kind in ("png", "txt"))]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {"read": _read(request.profile, ["report.py"]),
                                 "parts": {part: _digest(request.folder / part) for part in parts}})
@@ -326,5 +342,5 @@ def _stamp(task: Task, folder: Path) -> Path:
     return folder / ".stamps" / f"{task.name}.json"
 
 
-def _fingerprint(task: Task) -> dict[str, str]:
-    return {"inputs": runs.fingerprint(task.inputs())}
+def _fingerprint(task: Task) -> dict[str, Any]:
+    return {"inputs": runs.fingerprint(task.inputs()), "outputs": [_digest(path) for path in task.outputs]}

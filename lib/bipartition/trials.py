@@ -10,6 +10,7 @@ import argparse
 import csv
 import fcntl
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import WARM_UP_SETTINGS, Configuration
+from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import CLASSES, ROWS, WARM_UP
 
@@ -29,10 +30,6 @@ COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "iou_low", "
            "grey", "n", "minutes", "commit", "command")
 """Of the table of trials.  ``iou`` and its like are means over the classes of Table 1 that occur; its interval is that of the
 pictures, and says nothing of another seed."""
-
-
-NAMED = {"row", "dataset", "seed"}
-"""What a run is called by: options of the command line, and no settings."""
 
 
 def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,10 +52,10 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         if name not in read:
             way_out = f"write --{name} VALUE" if name in NAMED else f"what it reads is {', '.join(sorted(read))}"
             raise ValueError(f"{name} is no setting of a trial of {row}; {way_out}")
-    warm_up = warm_up_configuration(configuration)
+    warm_up = warm_up_configuration(configuration) if row == WARM_UP or configuration.warmup_epochs else None
     options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
     prepared = prepare(dataset, configuration.size, options)
-    shared = runs.fingerprint(warm_up.decisive() | {"seed": None})
+    shared = runs.fingerprint((warm_up or configuration).decisive() | {"seed": None})
     place = runs.results_root() / "trials" / "runs" / f"{dataset}-{shared}"
     if row == WARM_UP:
         configuration, folder = warm_up, place / WARM_UP / f"seed{seed}"
@@ -122,7 +119,10 @@ def _setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} changes nothing; write name=value, such as alpha=10")
-    return name, yaml.safe_load(value)
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{text!r} is not readable: write name=value, such as alpha=10") from error
 
 
 def _check_columns(path: Path) -> None:
@@ -138,6 +138,7 @@ def _append(path: Path, line: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", newline="", encoding="utf-8") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0, os.SEEK_END)
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         if stream.tell() == 0:
             writer.writeheader()

@@ -86,6 +86,9 @@ WAY_OUT = {"voc2012": "VOC_ROOT=.../VOCdevkit", "sbd": "VOC_ROOT=.../VOCdevkit",
            "oxford-pets": "OXFORD_PETS_ROOT=... (holding images/ and annotations/)",
            "resnet18": "RESNET18_WEIGHTS=.../resnet18-f37072fd.pth, or another ResNet-18 state dict"}
 
+TRAINAUG = 10_582
+"""Photographs with masks that VOC train and SBD have together, without those of VOC val."""
+
 BOMB = 10
 """An archive that declares more than so many times the expected bytes is refused; what is expected is only known roughly."""
 
@@ -329,3 +332,5 @@ def _add_sbd(archive: Path, devkit: Path) -> None:
                 image.putpalette(palette)
                 image.save(masks / f"{name}.png")
     runs.write_text(lists / "trainaug.txt", "\n".join(names) + "\n")
+    usual = "" if len(names) == TRAINAUG else f", where VOC 2012 and SBD as published give {TRAINAUG:,}"
+    print(f"sbd: {len(names):,} photographs in trainaug{usual}", flush=True)
