@@ -1,5 +1,6 @@
 """The baseline: its loss on known answers, its snapshots, and who learns when."""
 
+import dataclasses
 import math
 
 import pytest
@@ -21,6 +22,16 @@ def learner():
 @pytest.fixture
 def batch():
     return torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(1000, 10.0), (20, 4.3368), (6, 2.5939), (2, 1.0034)])
+def test_the_weight_of_the_area_follows_the_largest_entropy_unless_it_is_given(classes, expected):
+    configuration = Configuration(row="casm", dataset="cartoons", seed=0, size=32)
+    network, accelerator = CasmNetwork(Classifier(classes)), Accelerator(cpu=True)
+    assert CasmLearner(network, configuration, accelerator).weight == pytest.approx(expected, abs=1e-4)
+    for given in (0.0, 1.3):
+        own = dataclasses.replace(configuration, casm_area=given)
+        assert CasmLearner(network, own, accelerator).weight == given
 
 
 class TestHidingLoss:

@@ -3,9 +3,19 @@
 import pytest
 
 from bipartition import runs
-from bipartition.companion import history
+from bipartition.companion import changed_here, history
 from bipartition.figures import learning_curves
-from bipartition.profiles import load_profile
+from bipartition.profiles import configuration_for, load_profile
+
+
+@pytest.mark.parametrize(("profile", "row", "said"), [
+    ("demo", "chan_vese", "Other than in the paper: pictures of 64 pixels, first weights drawn at random."),
+    ("demo", "chan_vese_only", "Other than in the paper: pictures of 64 pixels, auto-encoders of width 8 at their first layer, "
+                               "with 3 poolings."),
+    ("paper", "chan_vese", "")])
+def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_row_does_not_have(profile, row, said):
+    loaded = load_profile(profile)
+    assert changed_here(configuration_for(loaded, loaded.datasets[0], row, 0)) == said
 
 
 @pytest.mark.slow

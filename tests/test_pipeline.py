@@ -146,6 +146,50 @@ def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places, file, draw
     assert stage == [drawn]
 
 
+@pytest.mark.parametrize(("file", "drawn"), [("figures/figure6.png", "figure6"), ("table1.csv", "table1")])
+def test_what_somebody_wrote_over_is_made_again(stage, tiny_profile, places, file, drawn):
+    main(["--profile", str(tiny_profile)])
+    stage.clear()
+    (places / "results" / "tiny" / file).write_text("by hand, with other parameters", encoding="utf-8")
+    main(["--profile", str(tiny_profile)])
+    assert stage == [drawn]
+
+
+def test_other_weights_draw_anew_as_other_runs_count_then(stage, places, monkeypatch, tmp_path):
+    path = tmp_path / "pretrained.yaml"
+    path.write_text(TINY.replace("weights: none", "weights: imagenet"), encoding="utf-8")
+    (tmp_path / "some.pth").write_bytes(b"some")
+    monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "some.pth"))
+    main(["--profile", str(path)])
+    stage.clear()
+    main(["--profile", str(path), "--steps", "figures,table"])
+    assert not stage
+    monkeypatch.delenv("RESNET18_WEIGHTS")
+    main(["--profile", str(path), "--steps", "figures,table"])
+    assert stage == ["figure4", "figure5", "figure6", "table1"]
+
+
+def test_a_changed_caption_reaches_the_report(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    (places / "results" / "tiny" / "figures" / "figure4.txt").write_text("Another caption.", encoding="utf-8")
+    main(["--profile", str(tiny_profile)])
+    assert "Another caption." in (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+
+
+def test_figures_of_what_was_trained_are_drawn_although_others_cannot_be(stage, places, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path / "voc")))
+    content = yaml.safe_load(TINY)
+    content["sets"] = {"table1": "voc2012", "gallery": "dogs-vs-cats"}
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert main(["--profile", str(path), "--datasets", "voc2012"]) == 0
+    (places / "results" / "two" / "figures" / "figure6.png").unlink()
+    stage.clear()
+    capsys.readouterr()
+    assert main(["--profile", str(path), "--steps", "figures"]) == 0
+    assert stage == ["figure6"] and "figure4 left out: no run on dogs-vs-cats is finished" in capsys.readouterr().out
+
+
 def test_a_finished_run_without_a_stamp_is_believed_by_what_made_it(stage, tiny_profile, places):
     main(["--profile", str(tiny_profile)])
     stage.clear()

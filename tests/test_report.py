@@ -101,6 +101,10 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
     assert not re.search(r'src="(?!data:)|<link|@import|url\(|<script', filled)
 
 
+def test_a_run_that_no_table_has_is_in_brackets(filled):
+    assert '<th scope="row">(cartoons/chan_vese/seed0)</th>' in filled  # nothing says what made it
+
+
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     for piece in (
         "2 finished runs, 2.0 minutes of training",

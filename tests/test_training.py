@@ -264,6 +264,13 @@ class TestTrainRow:
         for name in FILES:
             assert (resumed / name).read_bytes() == (whole / name).read_bytes()
 
+    def test_a_folder_that_jupyter_left_in_a_run_does_not_stop_it(self, cartoons, tmp_path):
+        left = tmp_path / "chan_vese" / "seed0" / ".ipynb_checkpoints"
+        left.mkdir(parents=True)
+        left.with_name(".history.csv.x1.csv").write_text("half")
+        folder, _ = train(tiny(warmup_epochs=0, epochs=1), cartoons, tmp_path)
+        assert left.is_dir() and [path.name for path in folder.glob(".*")] == [left.name]
+
     def test_a_checkpoint_of_another_configuration_is_not_resumed(self, cartoons, tmp_path, monkeypatch):
         def killed(folder, *state):
             if "classifier" in folder.parts:

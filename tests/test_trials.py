@@ -1,7 +1,10 @@
 """Trials: some settings changed, one run folder, one line; never on pictures that a table reports."""
 
 import csv
+import fcntl
 import json
+import threading
+import time
 
 import pytest
 
@@ -36,6 +39,26 @@ def test_trials_share_a_warm_up_where_its_settings_are_equal(tiny_profile, lines
         assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", change]) == 0
     assert len(list((tmp_path / "results").rglob("classifier/seed0/metrics.json"))) == 2
     assert len(lines()) == 3
+
+
+def test_a_trial_may_do_without_a_warm_up(tiny_profile, lines, tmp_path):
+    for change in ("alpha=3", "alpha=4"):
+        assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", "warmup_epochs=0", change]) == 0
+    assert len(lines()) == 2 and not list((tmp_path / "results").rglob("classifier"))
+
+
+def test_two_first_trials_at_once_write_one_head(tmp_path):
+    """The second waits for the lock with the file open, as it was empty."""
+    path, line = tmp_path / "trials" / "tiny.csv", dict.fromkeys(trials.COLUMNS, 1)
+    path.parent.mkdir()
+    with open(path, "a", encoding="utf-8") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        second = threading.Thread(target=trials._append, args=(path, line))
+        second.start()
+        time.sleep(0.3)
+        stream.write(",".join(trials.COLUMNS) + "\n")
+    second.join()
+    assert path.read_text(encoding="utf-8").count("dataset") == 1
 
 
 def test_voc_is_judged_on_training_photographs_set_apart(places, tmp_path, monkeypatch):
@@ -77,7 +100,7 @@ def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_p
 
 @pytest.mark.parametrize(("argument", "message"), [
     ("alpha", "'alpha' changes nothing; write name=value"), ("alphs=3", "'alphs' is no setting of a run"),
-    ("alpha=big", "alpha = 'big'; it must be a number")])
+    ("alpha=big", "alpha = 'big'; it must be a number"), ("alpha={", "'alpha={' is not readable: write name=value")])
 def test_a_mistyped_setting_is_named(tiny_profile, lines, capsys, argument, message):
     assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", argument]) == 1
     assert message in capsys.readouterr().err
