@@ -23,7 +23,7 @@ frame.onload = () => {{
   const page = frame.contentDocument, images = [...page.images], edge = page.documentElement.clientWidth;
   const sticksOut = one => !one.closest(".wide") && one.getBoundingClientRect().right > edge + 1;
   document.getElementById("found").textContent = JSON.stringify({{
-    images: images.length, edge, scroll: page.documentElement.scrollWidth,
+    ink: getComputedStyle(page.body).color, images: images.length, edge, scroll: page.documentElement.scrollWidth,
     broken: images.filter(image => !image.naturalWidth).length, silent: images.filter(image => !image.alt).length,
     wide: [...page.querySelectorAll("body *")].filter(sticksOut).map(one => one.tagName).slice(0, 5)
   }});
@@ -53,15 +53,18 @@ def served(places, root, tmp_path):
         server.shutdown()
 
 
-def look(folder, address, profile, width):
-    """What the report is like in a frame of `width` pixels, and what the browser complains of."""
-    runs.write_text(folder / "probe.html", PROBE.format(width=width))
-    # headless, and without its own errands on the network
+def browse(profile, *options):
+    """What Chromium says, headless and without its own errands on the network."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
                "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
-               "--enable-logging=stderr", "--virtual-time-budget=8000", "--window-size=1500,900", "--dump-dom",
-               f"{address}/probe.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+               "--enable-logging=stderr", "--virtual-time-budget=8000", "--window-size=1500,900", *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+def look(folder, address, profile, width, *options):
+    """What the report is like in a frame of `width` pixels, and what the browser complains of."""
+    runs.write_text(folder / "probe.html", PROBE.format(width=width))
+    done = browse(profile, *options, "--dump-dom", f"{address}/probe.html")
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-1000:] + done.stderr[-2000:]
     complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line and "favicon" not in line]
@@ -74,6 +77,24 @@ def test_the_report_fits_shows_every_picture_and_has_nothing_to_complain_of(serv
     assert found["images"] >= 3 and found["broken"] == 0 and found["silent"] == 0, found
     assert found["edge"] <= width and found["scroll"] <= found["edge"] and not found["wide"], found
     assert not complaints
+
+
+def test_the_report_follows_a_dark_theme_and_opens_from_the_disk(served, tmp_path):
+    folder, _ = served
+    looks = {theme: look(folder, f"file://{folder}", tmp_path / theme, 1400, "--allow-file-access-from-files",
+                         f"--blink-settings=preferredColorScheme={number}") for theme, number in (("dark", 0), ("light", 1))}
+    assert [looks[theme][0]["ink"] for theme in looks] == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+    assert all(found["images"] >= 3 and not found["broken"] and not complaints for found, complaints in looks.values())
+
+
+def test_the_report_is_printed_with_no_table_cut_off(served, tmp_path):
+    folder, _ = served
+    browse(tmp_path / "browser", f"--print-to-pdf={tmp_path / 'report.pdf'}", "--no-pdf-header-footer",
+           f"file://{folder}/report.html")
+    printed = (tmp_path / "report.pdf").read_bytes()
+    assert printed.startswith(b"%PDF") and 3 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 30
+    style = (folder / "report.html").read_text(encoding="utf-8").partition("@media print")[2]
+    assert ".wide { overflow-x: visible; }" in style
 
 
 def test_a_page_that_is_too_wide_or_lacks_a_picture_is_noticed(served, tmp_path):

@@ -68,7 +68,8 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
             "warmup_epochs"} <= set(table.index)
     assert table.loc["alpha", "here"] == 7.0 and table.loc["alpha", "default"] == 1.0
     casm = readings_table(Configuration(**REQUIRED | {"row": "casm"}))
-    assert casm.loc["alpha", "here"] == "–" and casm.loc["decoder_rate", "here"] == 0.01
+    assert casm.loc["alpha", "here"] == "–" and casm.loc["casm_area", ["default", "here"]].tolist() == ["None", "None"]
+    assert casm.loc["decoder_rate", "here"] == 0.01
     assert (table[["alternatives", "why", "where in the paper"]].map(len) > 0).all().all()
     assert "size" not in table.index
 

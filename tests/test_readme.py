@@ -32,6 +32,23 @@ def short_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def claims_table(published: Path) -> str:
+    """The paper's claims, and how the comparisons that each needs came out on cartoons and on photographs."""
+    found: dict[str, tuple[str, list[dict[str, int]]]] = {}
+    for place, name in enumerate(("demo", "voc-animals")):
+        with open(published / name / "claims.csv", newline="", encoding="utf-8") as stream:
+            for line in csv.DictReader(stream):
+                _, counts = found.setdefault(line["number"], (line["claim"], [{}, {}]))
+                verdict = line["verdict"].removesuffix(" here")
+                counts[place][verdict] = counts[place].get(verdict, 0) + 1
+    lines = ["| claim | cartoons | photographs |", "| :-- | :-- | :-- |"]
+    for number, (claim, counts) in found.items():
+        cells = [", ".join(f"{verdict}{f' ({times})' if times > 1 or len(one) > 1 else ''}" for verdict, times in one.items())
+                 for one in counts]
+        lines.append(f"| {number}. {claim} | {' | '.join(cells)} |".replace("|1 − φ|", "\\|1 − φ\\|"))
+    return "\n".join(lines)
+
+
 @pytest.fixture
 def readme(root):
     return (root / "README.md").read_text(encoding="utf-8")
@@ -41,6 +58,10 @@ def readme(root):
 def test_the_tables_are_the_published_ones(published, readme, root):
     """`python tests/test_readme.py` prints them."""
     assert short_table(root / "results" / "published" / published) in readme
+
+
+def test_the_verdicts_are_the_published_ones(readme, root):
+    assert claims_table(root / "results" / "published") in readme
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md", "data/README.md", "results/published/README.md",
@@ -71,3 +92,4 @@ def test_it_starts_with_two_commands(readme):
 if __name__ == "__main__":
     for each in ("demo", "voc-animals"):
         print(short_table(ROOT / "results" / "published" / each), end="\n\n")
+    print(claims_table(ROOT / "results" / "published"))

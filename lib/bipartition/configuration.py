@@ -257,13 +257,14 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
         allowed = item.metadata["alternatives"]
         line = {
             "reading": item.name,
-            "default": item.default,
+            "default": "None" if item.default is None else item.default,
             "alternatives": allowed if isinstance(allowed, str) else ", ".join(map(str, allowed)),
             "why": item.metadata["why"],
             "where in the paper": item.metadata["where"],
         }
         if configuration is not None:
-            line["here"] = configuration.decisive().get(item.name, "–")
+            here = configuration.decisive().get(item.name, "–")
+            line["here"] = "None" if here is None else here
         lines.append(line)
     return pd.DataFrame(lines).set_index("reading")
 

@@ -95,7 +95,8 @@ def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
     ----------
     image : Tensor, shape (N, C, H, W)
     smallest : float in (0, 1]
-        Share of the picture's area that the smallest part has; the largest is the whole picture.
+        Share of the picture's area that the smallest part has, before what is longer or wider than the picture is cut to it:
+        above 0.75 parts may be smaller for that.  The largest is the whole picture.
     rng : torch.Generator
 
     Returns

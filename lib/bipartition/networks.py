@@ -407,7 +407,10 @@ class AutoEncoder(nn.Module):
             nn.init.constant_(self.decoder[-1].bias[4:7], -1.15)
 
     def forward(self, image: Tensor) -> Partition:
-        """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W multiples of 32.  There are no scores."""
+        """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W are multiples of 2**poolings.
+
+        There are no scores.
+        """
         x = self.decoder(self.encoder(image))
         maps = torch.sigmoid(x if x.dtype == torch.float64 else x.float())
         matrices = (maps[:, 1:4], maps[:, 4:7]) if self.matrices else None

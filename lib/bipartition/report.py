@@ -43,6 +43,12 @@ figcaption, .note { font-size: .9rem; opacity: .85; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left; vertical-align: top;
          overflow-wrap: normal; }
 thead th { border-bottom-width: 2px; } small { opacity: .8; white-space: nowrap; } summary { cursor: pointer; }
+@media print {
+  :root { font-size: 10pt; } body { max-width: none; font-size: 1rem; padding: 0; }
+  .wide { overflow-x: visible; } table { font-size: .68rem; width: 100%; } th, td { padding: .15rem .25rem; }
+  img { max-height: 21cm; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
+  details::details-content { content-visibility: visible; display: block; }
+}
 """
 
 
@@ -140,7 +146,7 @@ def _seeds(path: Path) -> str:
         head, *lines = csv.reader(stream)
     table = _html_table(head, [list(map(html.escape, line)) for line in lines if "mean" in line])
     return (f'<details><summary>Each seed by itself</summary>{table}<p class="note">By class in '
-            '<a href="seeds.csv">seeds.csv</a>, for error bars of your own.</p></details>')
+            'seeds.csv beside this page, for error bars of your own.</p></details>')
 
 
 def _figure(folder: Path, name: str) -> str:
@@ -159,11 +165,10 @@ def _figure(folder: Path, name: str) -> str:
 
 def _readings(profile: Profile) -> str:
     """The table of readings with a column for each trained row of the data set of Table 1."""
-    table = readings_table()
-    configurations = [configuration_for(profile, profile.sets["table1"], row, profile.seeds[0]) for row in profile.rows]
+    tables = [readings_table(configuration_for(profile, profile.sets["table1"], row, profile.seeds[0])) for row in profile.rows]
     body = []
-    for name, line in table.iterrows():
-        here = [configuration.decisive().get(name, "–") for configuration in configurations]
+    for name, line in tables[0].iterrows():
+        here = [table.loc[name, "here"] for table in tables]
         shown = [f"<b>{value}</b>" if value not in (line["default"], "–") else str(value) for value in here]
         reason = f"{html.escape(line['why'])} <small>{html.escape(line['where in the paper'])}</small>"
         body.append(
