@@ -23,7 +23,7 @@ PIPELINE = $(RUN) -m bipartition.pipeline --profile "$$PROFILE" --seeds "$$SEEDS
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help env data train figures table report pets reproduce smoke test bench torture lab lock clean
+.PHONY: help env data train figures table report pets lessons reproduce smoke test bench torture lab lock clean
 .SUFFIXES:
 .NOTPARALLEL: # table must not begin before train has ended; trainings share out the cores by themselves
 
@@ -66,6 +66,9 @@ report: $(READY) ## results/PROFILE/report.html from what is there
 
 pets: $(READY) ## measure the finished runs on Dogs vs. Cats on Oxford-IIIT Pet, which has masks; trains nothing
 	@$(PIPELINE) --steps pets
+
+lessons: $(READY) ## run the notebooks to learn from: copies with their pictures in results/PROFILE/notebooks/
+	@$(PIPELINE) --steps lessons
 
 reproduce: $(READY) ## data, training, figures, table, report: whatever is missing or out of date
 	@$(PIPELINE)

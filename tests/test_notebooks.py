@@ -1,12 +1,17 @@
 """The notebooks: clean as they are committed, and each runs to its end on a tiny profile."""
 
 import ast
+import base64
+import importlib
 import io
 import os
+import re
 import subprocess
 import sys
+import time
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,9 +24,11 @@ NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_f
 LESSONS = ["10_two_regions", "11_smooth_regions", "12_what_a_classifier_adds", "13_the_networks",
            "14_reading_the_results", "15_your_own_photographs", "16_what_is_trained_here"]
 """Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
-CELL_METADATA = {"tags"}
+CELL_METADATA = {"tags", "jupyter"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
 LONGEST = 30
+LONGEST_IN_A_LESSON = 12
+"""Lines of code of a cell, blank ones and cells of imports not counted."""
 
 
 @pytest.fixture(params=[*NAMES, *LESSONS])
@@ -63,6 +70,41 @@ def test_its_cells_have_stable_names_and_are_short(notebook, name):
     ids = [cell.id for cell in notebook.cells]
     assert len(set(ids)) == len(ids) and all(one.startswith(f"nb{name[:2]}-") for one in ids)
     assert all(len(cell.source.splitlines()) <= LONGEST for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_imports_of_a_lesson_are_a_cell_of_their_own_tagged_and_folded(notebook):
+    folded = [cell for cell in notebook.cells if cell.metadata.get("jupyter") == {"source_hidden": True}]
+    assert [cell.metadata.tags for cell in folded] == [["imports"]]
+    code = ast.parse(folded[0].source.removeprefix("%matplotlib inline"))
+    assert all(isinstance(node, ast.Import | ast.ImportFrom | ast.Expr) for node in code.body)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_the_cells_of_a_lesson_have_a_dozen_lines_at_most(notebook):
+    for cell in notebook.cells:
+        code = [line for line in cell.source.splitlines() if line.strip()] if cell.cell_type == "code" else []
+        assert len(code) <= LONGEST_IN_A_LESSON or any(line.startswith("import ") for line in code), cell.id
+
+
+def test_each_equation_of_the_paper_has_its_place_in_the_code(root):
+    start = nbformat.read(root / "notebooks" / "00_start_here.ipynb", as_version=4)
+    table = next(cell.source for cell in start.cells if cell.source.startswith("## The equations"))
+    lines = [line.split(" | ") for line in table.splitlines() if line.startswith("| (")]
+    assert sorted(int(number) for line in lines for number in re.findall(r"\((\d+)\)", line[0])) == list(range(1, 24))
+    named = re.findall(r"`(\w+)\.(\w+)`", table)
+    assert len(named) >= 20
+    for module, function in named:
+        assert hasattr(importlib.import_module(f"bipartition.{module}"), function), f"{module}.{function}"
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_what_a_formula_of_a_lesson_names_is_a_function_that_the_lesson_calls(notebook):
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    for formula in re.findall(r"\$\$.+?\$\$", prose, re.DOTALL):
+        for function in re.findall(r"\\texttt\{([\w\\]+)\}", formula):
+            assert re.search(rf"\b{function.replace(chr(92), '')}\(", code), function
 
 
 def test_it_opens_with_prose_and_has_one_cell_of_parameters(notebook, root, name):
@@ -108,8 +150,24 @@ def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch
 def test_a_lesson_gives_the_answers_that_are_stored(name, root, tmp_path):
     copy = tmp_path / f"{name}.ipynb"
     copy.write_bytes((root / "notebooks" / f"{name}.ipynb").read_bytes())
+    began = time.monotonic()
     checked = nbval(copy)
     assert checked.returncode == 0, checked.stdout[-5000:] + checked.stderr[-2000:]
+    assert time.monotonic() - began < 120  # some 15 s on an idle machine
+
+
+@pytest.mark.slow
+def test_the_grid_that_is_there_without_a_kernel_is_what_the_cell_above_draws(root):
+    notebook = nbformat.read(root / "notebooks" / "10_two_regions.ipynb", as_version=4)
+    place, stored = next((place, cell.attachments["lambdas.png"]["image/png"]) for place, cell in enumerate(notebook.cells)
+                         if "attachments" in cell)
+    code = [cell.source.removeprefix("%matplotlib inline") for cell in notebook.cells[:place] if cell.cell_type == "code"]
+    code[-1] = code[-1].replace("film_strip(grid", "figure = film_strip(grid")
+    names, drawn = {}, io.BytesIO()
+    exec("\n".join(code), names)
+    names["figure"].savefig(drawn, dpi=80, format="png")
+    pictures = [np.asarray(Image.open(one).convert("L"), dtype=float) for one in (io.BytesIO(base64.b64decode(stored)), drawn)]
+    assert pictures[0].shape == pictures[1].shape and abs(pictures[0] - pictures[1]).mean() < 3
 
 
 @pytest.mark.slow

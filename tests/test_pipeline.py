@@ -28,6 +28,8 @@ def stage(places, tiny_profile, monkeypatch):
 
     def fake(source, target, parameters):
         called.append(target.stem)
+        if not parameters:
+            return runs.write_text(target, "{}")
         request = request_for(parameters["profile"])
         folder, profile = request.folder, request.profile
         if "row" in parameters:
@@ -290,6 +292,13 @@ def test_a_mistyped_choice_is_refused_with_the_right_ones(arguments, words, tiny
 def test_an_unknown_profile_is_refused_with_the_right_ones(places, capsys):
     assert main(["--profile", "dmeo"]) == 1
     assert "demo, laptop, paper, smoke" in capsys.readouterr().err
+
+
+def test_lessons_are_run_where_they_are_asked_for_and_only_once(stage, tiny_profile, capsys):
+    assert main(["--profile", str(tiny_profile), "--steps", "lessons"]) == 0
+    assert len(stage) == 7 and stage[0] == "10_two_regions" and stage == sorted(stage)
+    assert main(["--profile", str(tiny_profile), "--steps", "lessons"]) == 0
+    assert len(stage) == 7 and "nothing to do" in capsys.readouterr().out
 
 
 def test_a_data_set_that_other_profiles_train_on_is_prepared_with_both_sizes_said(stage, tiny_profile, tmp_path, monkeypatch,

@@ -46,7 +46,8 @@ def request_for(
     path = Path(profile).expanduser()
     chosen = _chosen("step", steps, (*STEPS, *ON_REQUEST)) or (STEPS if notebooks else STEPS[:2])
     if not notebooks and set(chosen) - set(STEPS[:2]):
-        raise ValueError("figures, table, report and pets need notebooks; with --no-notebooks choose from --steps data,train")
+        raise ValueError("figures, table, report, pets and lessons need notebooks; with --no-notebooks choose from --steps "
+                         "data,train")
     known, where = loaded.datasets, f" in the profile {loaded.name!r}"
     if chosen == ("data",):
         known, where = NAMES, ""
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", default="", help='for example "0 1 2"')
     parser.add_argument("--datasets", default="", help="which of the profile's data sets to prepare and train on")
     parser.add_argument("--steps", default="",
-                        help=f"some of {','.join((*STEPS, *ON_REQUEST))}; all but the last if none is named")
+                        help=f"some of {','.join((*STEPS, *ON_REQUEST))}; {','.join(STEPS)} if none is named")
     parser.add_argument(
         "--no-notebooks",
         dest="notebooks",

@@ -22,10 +22,10 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished", "made_by",
-           "method_version", "place", "prepared_root", "project_root", "provenance", "published_trials", "read_json",
-           "results_root", "run_folder", "sync", "weights_file", "weights_source", "write_array", "write_bytes", "write_json",
-           "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished",
+           "library_digest", "made_by", "method_version", "place", "prepared_root", "project_root", "provenance",
+           "published_trials", "read_json", "results_root", "run_folder", "sync", "weights_file", "weights_source",
+           "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 5
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
@@ -262,7 +262,7 @@ def provenance() -> dict[str, Any]:
     """What made a result: commit, versions and machine, recorded beside it and never compared."""
     return {
         "commit": _commit(),
-        "source": _source(),
+        "source": library_digest(),
         "method_version": METHOD_VERSION,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -274,7 +274,7 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _source() -> str:
+def library_digest() -> str:
     """SHA-256 over the library as it is on the disk, names and contents: a commit says nothing of what was changed since."""
     root, digest = Path(__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -20,7 +20,7 @@ __all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", 
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
 
-ON_REQUEST = ("pets",)
+ON_REQUEST = ("pets", "lessons")
 """Steps that are taken only where they are named."""
 
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
@@ -93,6 +93,8 @@ def plan(request: Request) -> list[Task]:
         tasks.append(_drawing(request, "table1", outputs, code))
     if "pets" in request.steps:
         tasks.append(_pets(request))
+    if "lessons" in request.steps:
+        tasks += [_lesson(request, path) for path in sorted(_notebooks().glob("1[0-9]_*.ipynb"))]
     if "report" in request.steps:
         tasks += [_provenance(request), _report(request)]
     return tasks
@@ -253,6 +255,18 @@ def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, A
     return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, recheck=recheck)
 
 
+def _lesson(request: Request, path: Path) -> Task:
+    """A learning notebook as it is, its copy with all pictures."""
+    copy = request.folder / "notebooks" / path.name
+
+    def action() -> None:
+        from bipartition.notebooks import execute
+        execute(path, copy, {})
+
+    return Task(name=path.stem, outputs=(copy,), action=action,
+                inputs=lambda: {"notebook": _digest(path), "library": runs.library_digest()})
+
+
 def _provenance(request: Request) -> Task:
     def action() -> None:
         from bipartition.report import write_provenance
@@ -283,9 +297,12 @@ def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
             "code": {name: _digest(Path(__file__).parent / name) for name in files}}
 
 
+def _notebooks() -> Path:
+    return Path(os.environ.get("BIPARTITION_NOTEBOOKS") or runs.project_root() / "notebooks").resolve()
+
+
 def _notebook(kind: str) -> Path:
-    folder = os.environ.get("BIPARTITION_NOTEBOOKS") or runs.project_root() / "notebooks"
-    return Path(folder).resolve() / f"{NOTEBOOKS[kind]}.ipynb"
+    return _notebooks() / f"{NOTEBOOKS[kind]}.ipynb"
 
 
 def _prepare(profile: Profile, dataset: str) -> Any:
