@@ -207,7 +207,7 @@ class TestChoose:
 class TestSave:
     def test_same_masks_give_the_same_bytes(self, images, masks, tmp_path):
         for folder in ("one", "two"):
-            path = save(figure5(images, masks["casm"], [0]), tmp_path / folder / "figure5")
+            path = save(figure5(images, masks["casm"], [0]), tmp_path / folder / "figure5", "What it is.")
             assert path == tmp_path / folder / "figure5.png"
         for suffix in ("png", "pdf"):
             one, two = ((tmp_path / folder / f"figure5.{suffix}").read_bytes() for folder in ("one", "two"))
@@ -215,9 +215,9 @@ class TestSave:
         assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure5.pdf", "figure5.png"]
 
     def test_a_users_own_style_changes_nothing(self, images, masks, tmp_path):
-        plain = save(figure5(images, masks["casm"], [0]), tmp_path / "plain").read_bytes()
+        plain = save(figure5(images, masks["casm"], [0]), tmp_path / "plain", "").read_bytes()
         with plt.style.context("dark_background"), plt.rc_context({"image.interpolation": "bilinear", "font.size": 20}):
-            assert save(figure5(images, masks["casm"], [0]), tmp_path / "dark").read_bytes() == plain
+            assert save(figure5(images, masks["casm"], [0]), tmp_path / "dark", "").read_bytes() == plain
 
     def test_nothing_stays_open_in_pyplot(self, images):
         before = plt.get_fignums()

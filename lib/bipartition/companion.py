@@ -13,7 +13,8 @@ from bipartition.datasets.prepare import Prepared, prepare
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["changed_here", "finished_folders", "finished_masks", "history", "made_today", "open_photographs", "stale_runs"]
+__all__ = ["changed_here", "finished_folders", "finished_masks", "history", "made_today", "name_stale_runs",
+           "open_photographs"]
 
 
 def open_photographs(profile: Profile, dataset: str) -> Prepared:
@@ -68,9 +69,10 @@ def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared)
     return None
 
 
-def stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> list[str]:
-    """Finished runs that today's profile, code or data would make differently, ``row/seed<k>``: no figure or table has them."""
-    return finished_folders(profile, dataset, prepared.checksum)[1]
+def name_stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> None:
+    """Print which finished runs today's profile, code or data would make differently: no figure or table has them."""
+    for name in finished_folders(profile, dataset, prepared.checksum)[1]:
+        print(f"{name} was made by another configuration than today's and is left out; `make train` makes it anew")
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:

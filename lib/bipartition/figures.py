@@ -36,13 +36,13 @@ STYLE = {
 WIDTH = 7.2
 """Inches: the text width of a page."""
 GAP = 0.03
-FIGURE4_ROWS = tuple(sorted((name for name, row in ROWS.items() if row.letter), key=lambda name: ROWS[name].letter))
+FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 """Columns (a) to (f) of Figure 4."""
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
-_NO_LOSS = ("epoch", "seconds", "loss", "accuracy")
+_NO_LOSS = ("epoch", "loss", "accuracy")
 
 
 def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
@@ -212,12 +212,14 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
     return " ".join(f"{texts[name]} {pictures}{run} {note}".split())
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write ``<path>.pdf`` and ``<path>.png`` (200 dpi), each whole or not at all; returns the PNG's path.
+def save(figure: Figure, path: Path, text: str) -> Path:
+    """Write ``<path>.txt``, the caption, ``<path>.pdf`` and ``<path>.png`` (200 dpi), each whole or not at all.
+
+    Returns the PNG's path.
 
     Neither holds a date or a version, so that the same figure gives the same bytes.
     """
-    path = Path(path)
+    runs.write_text(path.with_name(f"{path.name}.txt"), f"{text}\n")
     nameless = {".pdf": {"CreationDate": None, "Producer": None, "Creator": None}, ".png": {"Software": None}}
     with mpl.rc_context(STYLE):
         for suffix, metadata in nameless.items():
