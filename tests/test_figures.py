@@ -212,7 +212,8 @@ class TestSave:
         for suffix in ("png", "pdf"):
             one, two = ((tmp_path / folder / f"figure5.{suffix}").read_bytes() for folder in ("one", "two"))
             assert one == two and len(one) > 1000
-        assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure5.pdf", "figure5.png"]
+        assert sorted(path.name for path in (tmp_path / "one").iterdir()) == ["figure5.pdf", "figure5.png", "figure5.txt"]
+        assert (tmp_path / "one" / "figure5.txt").read_text(encoding="utf-8") == "What it is.\n"
 
     def test_a_users_own_style_changes_nothing(self, images, masks, tmp_path):
         plain = save(figure5(images, masks["casm"], [0]), tmp_path / "plain", "").read_bytes()
