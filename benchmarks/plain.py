@@ -82,14 +82,23 @@ class PlainNetwork(nn.Module):
             inside, outside = self.foreground_decoder(features, size), self.background_decoder(features, size)
             smooth = lambda3 * variation(inside) + lambda4 * variation(outside)
         else:
-            inside = (image * (1 - phi)).sum(dim=(2, 3), keepdim=True) / (1 - phi).sum(dim=(2, 3), keepdim=True)
-            outside = (image * phi).sum(dim=(2, 3), keepdim=True) / phi.sum(dim=(2, 3), keepdim=True)
+            inside, outside = two_colours(image, phi)
             smooth = torch.zeros((), dtype=image.dtype, device=image.device)
-        fidelity = ((1 - phi) * (image - inside) ** 2).mean() + (phi * (image - outside) ** 2).mean()
-        energy = fidelity + lambda1 * (1 - phi).abs().mean() + lambda2 * variation(phi) + smooth
+        energy = fidelity(image, phi, inside, outside) + lambda1 * (1 - phi).abs().mean() + lambda2 * variation(phi) + smooth
         b = torch.softmax(background, dim=1)
         named = F.cross_entropy(foreground, labels) - (math.log(4) + b.log() + (1 - b).log()).mean()
         return alpha * energy + named + F.cross_entropy(image_logits, labels)
+
+
+def two_colours(image: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
+    """(8)."""
+    return ((image * (1 - phi)).sum(dim=(2, 3), keepdim=True) / (1 - phi).sum(dim=(2, 3), keepdim=True),
+            (image * phi).sum(dim=(2, 3), keepdim=True) / phi.sum(dim=(2, 3), keepdim=True))
+
+
+def fidelity(image: Tensor, phi: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """First two terms of (7) and (10)."""
+    return ((1 - phi) * (image - inside) ** 2).mean() + (phi * (image - outside) ** 2).mean()
 
 
 def variation(u: Tensor) -> Tensor:

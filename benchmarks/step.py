@@ -11,7 +11,9 @@
 - *judged in parts*: Chan-Vese where the judge is shown a random part of both halves, as the profiles for photographs have it.
 - *plain*: ``plain.py``, with Pillow and a DataLoader, always float32.
 
-All are timed in turn within one run; only the ratios mean something on a shared machine.  Below them: where the time goes.
+All are timed in turn within one run; only the ratios mean something on a shared machine.  Below them: where the time goes, and
+what parts of a step gain over the plain loop's by themselves.  Several numbers for ``--batch`` repeat all of it;
+``--profile`` adds what PyTorch's profiler says of the last row.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
+from torch.profiler import profile
 from torchvision.models import resnet18
 
 import plain
@@ -37,6 +40,7 @@ from bipartition.configuration import Configuration
 from bipartition.datasets.cartoons import CLASSES
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine, device_name
+from bipartition.energies import chan_vese
 from bipartition.epochs import Material, train_epoch, unit_range
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
@@ -55,14 +59,19 @@ def main() -> None:
     """Time all of them and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, nargs="+", default=[32])
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=["no", "bf16"], help="that of this machine if it is not given")
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of the plain loop's DataLoader")
     parser.add_argument("--rows", nargs="+", default=["classification_only", "chan_vese", "mumford_shah"],
                         choices=[name for name, row in ROWS.items() if row.network == "bipartition"])
     options = parser.parse_args()
+    for batch in options.batch:
+        _compare(argparse.Namespace(**vars(options) | {"batch": batch}))
 
+
+def _compare(options: argparse.Namespace) -> None:
     accelerator = Accelerator(mixed_precision=options.precision) if options.precision else accelerator_for_this_machine()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BIPARTITION_DATA"] = folder
@@ -91,6 +100,48 @@ def main() -> None:
     shares = {row: _shares(learner, steps[row], accelerator) for row, learner in rows.items()}
     for part in next(iter(shares.values())):
         print(f"| {part} | " + " | ".join(f"{shares[row][part]:.2f}" for row in rows) + " |")
+    print("\n| forward and backward, times the plain loop's | |\n| :-- | :-: |")
+    for part, (ours, theirs) in _parts(options, accelerator).items():
+        taken = _in_turn({"ours": ours, "theirs": theirs}, options.rounds, accelerator)
+        print(f"| {part} | {_ratio(taken['theirs'], taken['ours'])} |")
+    if options.profile:
+        with profile() as found:
+            steps[options.rows[-1]]()
+        print(f"\n{found.key_averages().table(sort_by='self_cpu_time_total', row_limit=15, max_name_column_width=40)}")
+    print(flush=True)
+
+
+def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
+    """What computes the same in two ways: ours, and the plain loop's."""
+    rng = torch.Generator().manual_seed(0)
+    size, device = options.size, accelerator.device
+    maps = [torch.rand(options.batch, channels, size // stride, size // stride, generator=rng)
+            for channels, stride in zip(Classifier.CHANNELS, (4, 4, 8, 16, 32), strict=True)]
+    features = tuple(one.to(device, memory_format=torch.channels_last).requires_grad_(True) for one in maps)
+    image = torch.rand(options.batch, 3, size, size, generator=rng).to(device, memory_format=torch.channels_last)
+    phi = torch.rand(options.batch, 1, size, size, generator=rng).to(device).requires_grad_(True)
+
+    def decoded(kind: type, outputs: Sequence[int], decode: Callable[[list], list]) -> Callable[[], None]:
+        decoders = [kind(count).to(device, memory_format=torch.channels_last) for count in outputs]
+
+        def work() -> None:
+            with accelerator.autocast():
+                out = decode(decoders)
+            sum(one.float().mean() for one in out).backward()
+        return work
+
+    def each(decoders: list) -> list:
+        return [decoder(features, (size, size)) for decoder in decoders]
+
+    def fused(decoders: list) -> list:
+        return networks.fused_decoders(decoders, features, (size, size))
+
+    return {
+        "one decoder": (decoded(networks.Decoder, [1], fused), decoded(plain.PlainDecoder, [1], each)),
+        "three decoders": (decoded(networks.Decoder, [1, 3, 3], fused), decoded(plain.PlainDecoder, [1, 3, 3], each)),
+        "energy of (7)": (lambda: chan_vese(image, phi).mean().backward(),
+                          lambda: plain.fidelity(image, phi, *plain.two_colours(image, phi)).backward()),
+    }
 
 
 def _material(options: argparse.Namespace, accelerator: Accelerator) -> Material:
