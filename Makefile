@@ -7,8 +7,8 @@ DATASETS ?=
 PYTHON ?= python3
 TESTS ?= tests
 
-known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS \
-	VOC_ROOT DOGS_VS_CATS_ROOT OXFORD_PETS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
+places := VOC_ROOT DOGS_VS_CATS_ROOT OXFORD_PETS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
+known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS $(places)
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 mistyped := $(filter-out $(known) MAKE% SHELL -%,$(given))
 ifneq ($(mistyped),)
@@ -85,7 +85,10 @@ bench: $(READY) ## a training step against three bare passes of ResNet-18, and a
 torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Some 20 minutes
 	$(RUN) benchmarks/torture.py
 
+# kernels run in notebooks/, where a relative place would be another one
 lab: $(READY) ## open JupyterLab on notebook 00_start_here
+	@for name in $(places); do value=$$(printenv $$name); case "$$value" in /*|'~'*|'') ;; \
+		*) export "$$name=$$PWD/$$value";; esac; done; \
 	$(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb
 
 lock: $(READY) ## choose all versions anew: writes requirements.lock

@@ -118,6 +118,14 @@ def test_no_value_is_taken_for_a_command(project, variable, value):
     assert value.replace("$$", "$").split()[0] in ended.stderr
 
 
+def test_lab_listens_to_this_machine_only_and_makes_relative_places_absolute(project):
+    (project / ".venv" / "bin" / "python").write_text(
+        '#!/bin/sh\nprintenv BIPARTITION_RESULTS\nprintenv VOC_ROOT\nprintenv RESNET18_WEIGHTS\necho "$@"\n', encoding="utf-8")
+    ended = make(project, "lab", "BIPARTITION_RESULTS=my results", "VOC_ROOT=/else/where", "RESNET18_WEIGHTS=~/w.pth")
+    assert ended.stdout.splitlines() == [f"{project}/my results", "/else/where", "~/w.pth",
+                                         "-m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"], ended.stderr
+
+
 @pytest.mark.slow
 def test_data_is_prepared_in_a_folder_with_a_space_and_only_once(project):
     ended = make(project, "data", "PROFILE=smoke")
