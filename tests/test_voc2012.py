@@ -112,10 +112,12 @@ def test_root_may_be_the_devkit_its_parent_or_its_child(voc, monkeypatch, level)
     assert len(open_dataset("voc2012").items()) == 18
 
 
-def test_data_raw_serves_without_an_environment_variable(tmp_path, monkeypatch):
+@pytest.mark.parametrize("place", ["raw/voc2012", "", "raw"], ids=["ours", "torchvision's data", "torchvision's data/raw"])
+def test_what_an_earlier_call_or_torchvision_unpacked_is_found_before_anything_is_fetched(tmp_path, monkeypatch, place):
     monkeypatch.delenv("VOC_ROOT", raising=False)
     monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path))
-    write_voc(tmp_path / "raw" / "voc2012")
+    monkeypatch.setattr("bipartition.datasets.download.fetch", lambda name: pytest.fail(f"{name} was fetched"))
+    write_voc(tmp_path / place)
     assert len(open_dataset("voc2012").items()) == 18
 
 
