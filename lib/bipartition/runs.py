@@ -211,7 +211,8 @@ def sync(folder: Path) -> None:
     """Bring the names in a folder to the disk: a file that was renamed has its new name also after the power went."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(handle)
     finally:
         os.close(handle)
 
