@@ -148,6 +148,15 @@ def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places, file, draw
     assert stage == [drawn]
 
 
+def test_what_a_killed_drawing_left_half_written_goes_with_the_next(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    figures = places / "results" / "tiny" / "figures"
+    for name in ("figure4.png", ".figure4.png.r9g1_8rw.png", ".figure4.txt.ab3d_f_h.txt", ".mine"):
+        (figures / name).write_bytes(b"half")
+    main(["--profile", str(tiny_profile)])
+    assert sorted(path.name for path in figures.glob(".*")) == [".mine"]
+
+
 @pytest.mark.parametrize(("file", "drawn"), [("figures/figure6.png", "figure6"), ("table1.csv", "table1")])
 def test_what_somebody_wrote_over_is_made_again(stage, tiny_profile, places, file, drawn):
     main(["--profile", str(tiny_profile)])

@@ -209,7 +209,7 @@ class TestTrainRow:
     def test_what_a_process_left_that_was_killed_while_it_wrote_is_removed(self, cartoons, tmp_path):
         folder = tmp_path / "chan_vese" / "seed0"
         folder.mkdir(parents=True)
-        (folder / ".checkpoint.pt.x1y2z3.pt").write_bytes(b"half")
+        (folder / ".checkpoint.pt.x1y2z3_4.pt").write_bytes(b"half")
         train(tiny(warmup_epochs=0), cartoons, tmp_path)
         assert not list(folder.glob(".*"))
 
@@ -267,7 +267,7 @@ class TestTrainRow:
     def test_a_folder_that_jupyter_left_in_a_run_does_not_stop_it(self, cartoons, tmp_path):
         left = tmp_path / "chan_vese" / "seed0" / ".ipynb_checkpoints"
         left.mkdir(parents=True)
-        left.with_name(".history.csv.x1.csv").write_text("half")
+        left.with_name(".history.csv.x1_b2c3d.csv").write_text("half")
         folder, _ = train(tiny(warmup_epochs=0, epochs=1), cartoons, tmp_path)
         assert left.is_dir() and [path.name for path in folder.glob(".*")] == [left.name]
 

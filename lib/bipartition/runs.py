@@ -9,6 +9,7 @@ import io
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from bipartition.rows import ROWS
 
 __all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished",
            "library_digest", "made_by", "method_version", "place", "prepared_root", "project_root", "provenance",
-           "published_trials", "read_json", "results_root", "run_folder", "sync", "weights_file", "weights_source",
+           "published_trials", "read_json", "results_root", "run_folder", "sweep", "sync", "weights_file", "weights_source",
            "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 5
@@ -205,6 +206,13 @@ def place(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote into a folder have left of `place`."""
+    for left in folder.glob(".*"):
+        if left.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", left.name):  # as tempfile names them
+            left.unlink(missing_ok=True)
 
 
 def sync(folder: Path) -> None:

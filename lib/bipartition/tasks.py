@@ -118,8 +118,13 @@ def remember(task: Task, folder: Path) -> None:
 
 
 def forget(task: Task, folder: Path) -> None:
-    """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished."""
+    """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished.
+
+    What an earlier try left half-written goes too.
+    """
     _stamp(task, folder).unlink(missing_ok=True)
+    for place in {path.parent for path in task.outputs}:
+        runs.sweep(place)
 
 
 def _data(request: Request, dataset: str) -> Task:

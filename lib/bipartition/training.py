@@ -98,9 +98,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     history, minutes = _resume(folder, made_by, learner, schedulers, accelerator)
     accelerator.wait_for_everyone()  # all have read what the first now writes
     if accelerator.is_main_process:
-        for left in folder.glob(".*"):  # of a process that was killed while it wrote; JupyterLab leaves folders
-            if left.is_file():
-                left.unlink()
+        runs.sweep(folder)
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
         runs.write_json(folder / "config.json", config | {"minutes": None})
