@@ -160,9 +160,9 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
 def _weights(request: Request, trainings: list[Task]) -> list[Task]:
     """torchvision's weights, asked for before the first training that would miss them; nothing where there is none."""
-    if runs.weights_file() is not None or all(
-            configuration_for(request.profile, dataset, row, 0).weights == "none" or ROWS[row].network == "autoencoder"
-            for dataset in request.datasets for row in request.rows):
+    read = [configuration_for(request.profile, dataset, row, 0).decisive()
+            for dataset in request.datasets for row in request.rows]
+    if runs.weights_file() is not None or all(settings.get("weights") != "imagenet" for settings in read):
         return []
 
     def action() -> None:
