@@ -107,7 +107,7 @@ def test_a_run_that_no_table_has_is_in_brackets(filled):
 
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     for piece in (
-        "2 finished runs, 2.0 minutes of training",
+        "2 finished runs, 2.0 minutes of\ntraining on cpu &lt;1&gt;",
         "<th scope=\"col\">Dog<br><small>n = 3</small></th>",
         "<td>2, 1 collapsed</td><td><b>0.70</b> (0.86)<br><small>[0.60, 0.80]</small></td><td>– (0.83)</td>",
         "For orientation, not for comparison. Left out: casm/seed3 &amp; &lt;others&gt;.",
@@ -123,7 +123,7 @@ def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
 
 def test_measures_stand_below_table_1_and_what_peeks_says_so(filled):
     below = filled.split("Other measures of the same masks")[1].split("<h2>")[0]
-    assert "decoder&#x27;s grid (peeks at the truth)" in below and "It peeks at the truth." in below
+    assert "decoder&#39;s grid (peeks at the truth)" in below and "It peeks at the truth." in below
     assert "<td>0.97<br><small>[0.96, 0.98]</small></td><td>0.20</td>" in below
 
 

@@ -291,7 +291,7 @@ def _report(request: Request) -> Task:
              *(f"figures/{picture}.{kind}" for pictures in PICTURES.values() for picture in pictures
                for kind in ("png", "txt"))]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
-                inputs=lambda: {"read": _read(request.profile, ["report.py"]),
+                inputs=lambda: {"read": _read(request.profile, ["report.py", "report.html.jinja"]),
                                 "parts": {part: _digest(request.folder / part) for part in parts}})
 
 
