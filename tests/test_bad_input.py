@@ -395,7 +395,7 @@ def line(one: Case, said: str) -> str:
 
 def without_numbers(text: str) -> str:
     """Versions, keys, processors and lines of the Makefile differ from place to place."""
-    return re.sub(r"[0-9a-f]{12,}|\d+(\.\d+)*(\+\w+)?|(?<=thread)s", "#", text)
+    return re.sub(r"[0-9a-f]{12,}|\d+(\.\d+)*(\+\w+)?", "#", text).replace("threads", "thread")
 
 
 @pytest.mark.parametrize("one", CASES, ids=[f"{one.of}: {one.wrong}" for one in CASES])

@@ -157,6 +157,15 @@ def test_what_a_killed_drawing_left_half_written_goes_with_the_next(stage, tiny_
     assert sorted(path.name for path in figures.glob(".*")) == [".mine"]
 
 
+def test_what_was_done_with_notebooks_is_not_done_again_without_and_the_other_way_round(stage, tiny_profile, capsys):
+    command = ["--profile", str(tiny_profile), "--steps", "data"]
+    main(command)
+    stage.clear()
+    for more in (["--no-notebooks"], [], ["--no-notebooks"]):
+        capsys.readouterr()
+        assert main([*command, *more]) == 0 and not stage and "nothing to do" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("file", "drawn"), [("figures/figure6.png", "figure6"), ("table1.csv", "table1")])
 def test_what_somebody_wrote_over_is_made_again(stage, tiny_profile, places, file, drawn):
     main(["--profile", str(tiny_profile)])

@@ -104,7 +104,10 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
     """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
     if not all(path.is_file() for path in task.outputs):
         return False
-    if runs.read_json(_stamp(task, folder)) == _fingerprint(task):  # an output that somebody wrote over since is not the task's
+    stamp, now = runs.read_json(_stamp(task, folder)), _fingerprint(task)
+    # An output that somebody wrote over since is not the task's; with and without notebooks a task leaves other ones.
+    known = stamp.get("outputs", {})
+    if stamp.get("inputs") == now["inputs"] and all(known.get(name, found) == found for name, found in now["outputs"].items()):
         return True
     if not task.recheck():
         return False
@@ -365,4 +368,4 @@ def _stamp(task: Task, folder: Path) -> Path:
 
 
 def _fingerprint(task: Task) -> dict[str, Any]:
-    return {"inputs": runs.fingerprint(task.inputs()), "outputs": [_digest(path) for path in task.outputs]}
+    return {"inputs": runs.fingerprint(task.inputs()), "outputs": {path.name: _digest(path) for path in task.outputs}}
