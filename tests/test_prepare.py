@@ -5,11 +5,15 @@ import errno
 import filecmp
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +21,7 @@ import pytest
 from PIL import Image
 
 from bipartition import runs
-from bipartition.datasets import open_dataset, photographs
+from bipartition.datasets import Item, open_dataset, photographs
 from bipartition.datasets import prepare as module
 from bipartition.datasets.prepare import prepare
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
@@ -249,6 +253,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(voc, data, monkeypatch)
     expected = prepare("voc2012", 32)
     shutil.rmtree(expected.folder)
     monkeypatch.setattr(module, "BLOCK", 4)
+    monkeypatch.setattr(module, "_cores", lambda: 1)
     read, calls = photographs.read_photograph, []
 
     def interrupted(path, size):
@@ -268,25 +273,121 @@ def test_an_interrupted_preparation_goes_on_where_it_was(voc, data, monkeypatch)
     assert prepare("voc2012", 32) == expected and len(calls) - before == 12 - 4
 
 
-def test_preparing_with_one_core_and_with_two_gives_the_same(voc, monkeypatch):
-    checksums = set()
-    for cores in (1, 2):
-        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
-        checksums.add(prepare("voc2012", 32).checksum)
-        shutil.rmtree(prepare("voc2012", 32).folder)
-    assert len(checksums) == 1
+def prepared_by(processes, monkeypatch, name="voc2012", size=32, *, few=True):
+    """Everything, decoded by so many processes, even if it is little."""
+    monkeypatch.setattr(module, "_cores", lambda: processes)
+    if few:
+        monkeypatch.setattr(module, "BLOCK", 2)
+        monkeypatch.setattr(module, "CHUNK", 1)
+    return prepare(name, size)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_preparing_with_one_process_and_with_three_gives_the_same(voc, data, monkeypatch, start):
+    monkeypatch.setattr(module, "multiprocessing", multiprocessing.get_context(start))
+    kept = []
+    for processes in (1, 3):
+        folder = prepared_by(processes, monkeypatch).folder
+        kept.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        shutil.rmtree(folder)
+    assert kept[0] == kept[1] and not leftovers(data) and not multiprocessing.active_children()
+
+
+def test_broken_photographs_are_named_whichever_process_reads_them(voc, data, monkeypatch):
+    dataset = open_dataset("voc2012")
+    paths = [dataset.files(item)[0] for item in dataset.items()[5:7]]
+    for path in paths:
+        path.write_bytes(b"no photograph")
+    with pytest.raises(ValueError, match="2 of 12 pictures of voc2012 cannot be used") as caught:
+        prepared_by(3, monkeypatch)
+    assert all(path.stem in str(caught.value) for path in paths) and not multiprocessing.active_children()
+
+
+def test_a_full_disk_is_told_by_the_process_that_meets_it(voc, monkeypatch):
+    write = module._ArrayFile.write
+
+    def full(self, place, entry):
+        if place == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, place, entry)
+
+    monkeypatch.setattr(module._ArrayFile, "write", full)
+    with pytest.raises(OSError, match="No space left on device; free some space") as caught:
+        prepared_by(3, monkeypatch)
+    assert caught.value.errno == errno.ENOSPC and not multiprocessing.active_children()
+
+
+def test_pixels_that_were_recorded_and_are_gone_are_told(voc, data, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 4)
+    record = module._record
+    monkeypatch.setattr(module, "_record", lambda path, lines: record(path, lines) or pytest.fail("a power cut"))
+    with pytest.raises(pytest.fail.Exception, match="a power cut"):
+        prepare("voc2012", 32)
+    monkeypatch.setattr(module, "_record", record)
+    partial, = (data / "prepared").glob(".*.partial")
+    monkeypatch.setattr(module._ArrayFile, "write", lambda *_: None)
+    os.truncate(partial / "images.npy", 1000)
+    with pytest.raises(OSError, match=r"images.npy ends before picture 8, which was written; remove .*\.partial"):
+        prepare("voc2012", 32)
+
+
+def test_a_process_that_is_killed_is_noticed_and_the_next_call_goes_on(voc, data, monkeypatch):
+    read, here = photographs.read_photograph, os.getpid()
+
+    def killed(path, size):
+        if path.stem.endswith("7") and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(path, size)
+
+    monkeypatch.setattr(photographs, "read_photograph", killed)
+    with pytest.raises(RuntimeError, match=r"ended early \(-9: .* it goes on where it stopped"):
+        prepared_by(3, monkeypatch)
+    assert prepared_by(1, monkeypatch).folder.is_dir() and not multiprocessing.active_children()
+
+
+def test_the_processes_end_when_the_one_that_reads_them_is_killed(voc, data, tmp_path):
+    driver = """
+import os, time
+from bipartition.datasets import photographs, prepare
+read, here = photographs.read_photograph, os.getpid()
+
+def slowly(path, size):
+    assert os.getpid() != here
+    print(os.getpid(), flush=True)
+    time.sleep(0.2)
+    return read(path, size)
+
+photographs.read_photograph = slowly
+prepare.BLOCK, prepare.CHUNK, prepare._cores = 2, 1, lambda: 3
+prepare.prepare("voc2012", 32)
+"""
+    with subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline().startswith("voc2012: preparing")
+        workers = {int(child.stdout.readline()) for _ in range(3)}
+        child.kill()
+    waited = time.monotonic()
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() - waited < 10, f"{workers} are still there"
+        time.sleep(0.05)
+    assert len(workers) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL, reason="VOC_ROOT is not set: no real photographs")
-def test_all_real_photographs_give_the_same_bytes_twice_with_one_and_with_two_cores(tmp_path, monkeypatch):
+def test_all_real_photographs_give_the_same_bytes_twice_with_one_and_with_two_processes(tmp_path, monkeypatch):
     monkeypatch.setenv("VOC_ROOT", REAL)
+    dataset = open_dataset("voc2012")
+    lists = Path(REAL) / "VOC2012" / "ImageSets" / "Segmentation"
+    every = [Item(line, 11, split) for split, listed in (("train", "trainaug"), ("val", "val"))
+             for line in (lists / f"{listed}.txt").read_text().split()]  # those of several classes too
+    dataset._items = every
+    monkeypatch.setattr(module, "open_dataset", lambda name, **options: dataset)
     found = []
-    for place, cores in enumerate((1, 2)):
+    for place, processes in enumerate((1, 2)):
         monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / f"data{place}"))
-        monkeypatch.setattr(module, "_cores", lambda cores=cores: cores)
-        found.append(prepare("voc2012", 224))
+        found.append(prepared_by(processes, monkeypatch, size=224, few=False))
     assert len({prepared.checksum for prepared in found}) == len({prepared.folder.name for prepared in found}) == 1
+    assert len(found[0].split("train").ids) + len(found[0].split("val").ids) == len(every)
     for name in ("images.npy", "masks.npy", "index.csv", "sources.csv", "prepared.json"):
         assert filecmp.cmp(found[0].folder / name, found[1].folder / name, shallow=False)
 

@@ -1,6 +1,7 @@
 """What the readers of photographs share: an item, a balanced choice of items, decoding, and a stamp of the files."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple
     Returns
     -------
     image : ndarray of uint8, shape (size, size, 3)
+        In memory one colour lies after the other, as they are stored and trained on.
     original : tuple of int
         Width and height of the file, oriented.
 
@@ -87,11 +89,17 @@ def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple
     """
     with Image.open(path) as image:
         image.load()
-        image = _rgb(ImageOps.exif_transpose(image))
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR)), image.size
+        ImageOps.exif_transpose(image, in_place=True)
+        small, original = _rgb(image).resize((size, size), Image.Resampling.BILINEAR), image.size
+    planes = np.empty((3, size, size), np.uint8)
+    for plane, band in zip(planes, small.mode, strict=True):
+        plane[...] = np.frombuffer(small.tobytes("raw", band), np.uint8).reshape(size, size)
+    return planes.transpose(1, 2, 0), original
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
@@ -132,8 +140,9 @@ def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int])
                              f"{expected[1]} pixels; they must be equal")
         if image.mode == "1":
             image = Image.fromarray(np.asarray(image).astype(np.uint8))
-        unknown = [code for code, count in enumerate(image.histogram()) if count and classes < code < VOID]
-        if unknown:
+        codes = np.asarray(image)
+        if np.any((codes > classes) & (codes < VOID)):
+            unknown = [code for code in np.unique(codes).tolist() if classes < code < VOID]
             raise ValueError(f"mask {path} holds {unknown}; codes are 0 to {classes} and {VOID}")
         return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
 
@@ -142,11 +151,9 @@ def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:
     """Width and height that the first file says it has, and SHA-256 over all files; empty where there is none."""
     if not files:
         return "", "", ""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
-    with Image.open(files[0]) as image:
-        return *image.size, digest.hexdigest()
+    contents = [path.read_bytes() for path in files]
+    with Image.open(io.BytesIO(contents[0])) as image:
+        return *image.size, hashlib.sha256(b"".join(contents)).hexdigest()
 
 
 def stamp_of_files(items: Sequence[Item], files: Callable[[Item], Iterable[Path]]) -> str:

@@ -3,14 +3,18 @@
 import contextlib
 import csv
 import errno
+import functools
 import hashlib
 import io
 import itertools
+import multiprocessing
 import os
 import shutil
+import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +31,11 @@ PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
 
 BLOCK = 512
-"""So many pictures are brought to disk before they are recorded as done; a killed preparation goes on after them."""
+"""So many pictures are brought to disk before they are recorded as done; a killed preparation goes on after them.
+Fewer than two blocks are decoded without other processes, whose start would cost more than they save."""
+
+CHUNK = 16
+"""So many pictures a process decodes before it hands over what became of them."""
 
 SOURCES = "sources.csv"
 """A line for each picture that is done: id, width and height of the photograph as stored, SHA-256 of its files.  No part of the
@@ -202,44 +210,91 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dict[str, bytes]:
-    """Write ``images.npy`` and ``masks.npy``, a thread for each core, from where `SOURCES` ends; returns their SHA-256.
-
-    Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
-    count as memory of this process.
-    """
+    """Write ``images.npy`` and ``masks.npy``, a process for each core, from where `SOURCES` ends; returns their SHA-256."""
     with contextlib.ExitStack() as stack:
         shapes = {"images.npy": (3, size, size)} | ({"masks.npy": (size, size)} if dataset.has_truth else {})
         arrays = {name: stack.enter_context(_ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
-
-        def work(place: int) -> tuple[str | None, tuple]:
-            try:
-                image, mask = dataset.read(items[place], size)
-                source = describe_files(dataset.files(items[place]))
-            except Exception as error:  # whatever a decoder raises on a broken file
-                return f"{items[place].id}: {_reason(error)}", ()
-            for array, entry in zip(arrays.values(), (image.transpose(2, 0, 1), mask), strict=False):
-                array.write(place, entry)
-            return None, (items[place].id, *source)
-
         bad, done = [], _done(folder / SOURCES)
-        pool = ThreadPoolExecutor(_cores())
-        try:
-            outcomes = pool.map(work, range(done, len(items)))  # goes on while a block is brought to disk
-            while block := list(itertools.islice(outcomes, BLOCK)):
-                done += len(block)
-                bad += [reason for reason, _ in block if reason]
-                if not bad:
-                    for array in arrays.values():
-                        array.to_disk(done)
-                    _record(folder / SOURCES, [source for _, source in block])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        work = functools.partial(_work, dataset, items, size, list(arrays.values()))
+        outcomes = stack.enter_context(_in_turn(work, range(done, len(items)), min(_cores(), (len(items) - done) // BLOCK)))
+        while block := list(itertools.islice(outcomes, BLOCK)):  # the processes go on while a block is brought to disk
+            done += len(block)
+            bad += [reason for reason, _ in block if reason]
+            if not bad:
+                for array in arrays.values():
+                    array.to_disk(done)
+                _record(folder / SOURCES, [source for _, source in block])
         if bad:
             more = f"\n  and {len(bad) - 10} more" if len(bad) > 10 else ""
             raise ValueError(f"{len(bad)} of {len(items)} pictures of {dataset.name} cannot be used:\n  "
                              + "\n  ".join(bad[:10]) + more
                              + "\nreplace these files, or take them out of the lists of the data set")
         return {name: array.to_disk(len(items)) for name, array in arrays.items()}
+
+
+def _work(dataset: DataSet, items: list[Item], size: int, arrays: "list[_ArrayFile]", place: int) -> tuple[str | None, tuple]:
+    """Read one picture and write it to its place: why it cannot be used, or its line in `SOURCES`."""
+    try:
+        image, mask = dataset.read(items[place], size)
+        source = describe_files(dataset.files(items[place]))
+    except Exception as error:  # whatever a decoder raises on a broken file
+        return f"{items[place].id}: {_reason(error)}", ()
+    for array, entry in zip(arrays, (image.transpose(2, 0, 1), mask), strict=False):
+        array.write(place, entry)
+    return None, (items[place].id, *source)
+
+
+@contextlib.contextmanager
+def _in_turn(work: Callable[[int], Any], places: range, workers: int) -> Iterator[Iterator[Any]]:
+    """What `work` gives for each place, in order, from `workers` processes that take turns at `CHUNK` places.
+
+    Processes, because much of the work on a small picture holds Python's lock.  Each has a pipe of its own, which also
+    bounds how far it gets ahead, and ends when nobody is left to read it.
+    """
+    if workers < 2:
+        yield map(work, places)
+        return
+    chunks = [places[start:start + CHUNK] for start in range(0, len(places), CHUNK)]
+    readers, processes = [], []
+    try:
+        for number in range(workers):
+            reader, writer = multiprocessing.Pipe(duplex=False)
+            readers.append(reader)
+            with writer:
+                processes.append(multiprocessing.Process(target=_serve, args=(work, chunks[number::workers], writer, readers)))
+                processes[-1].start()
+        yield itertools.chain.from_iterable(
+            _received(readers[turn % workers], processes[turn % workers]) for turn in range(len(chunks)))
+    finally:
+        for process, reader in zip(processes, readers, strict=False):
+            process.kill()
+            process.join()
+            reader.close()
+
+
+def _serve(work: Callable[[int], Any], chunks: list[range], writer: Connection, readers: list[Connection]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that reads ends the others
+    for reader in readers:
+        reader.close()
+    with contextlib.suppress(BrokenPipeError):
+        for chunk in chunks:
+            try:
+                outcome = [work(place) for place in chunk]
+            except OSError as error:
+                outcome = error
+            writer.send(outcome)
+
+
+def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]:
+    try:
+        outcome = reader.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"a process that decodes pictures ended early ({process.exitcode}: minus the number of a signal, 9 "
+                           "where memory ran out); start again, and it goes on where it stopped") from None
+    if isinstance(outcome, OSError):
+        raise outcome
+    return outcome
 
 
 def _done(path: Path) -> int:
@@ -270,7 +325,11 @@ def _cores() -> int:
 
 
 class _ArrayFile:
-    """A ``.npy`` file of uint8 whose entries along the first axis are written in any order, from any thread."""
+    """A ``.npy`` file of uint8 whose entries along the first axis are written in any order, from any process.
+
+    Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
+    count as memory of a process.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
         header = io.BytesIO()
@@ -278,13 +337,17 @@ class _ArrayFile:
         self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
         self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by __exit__
         self._stream.write(header.getvalue())
-        self._shape = shape
+        self._path, self._shape = path, shape
         self._reader, self._digest = open(path, "rb", buffering=0), hashlib.sha256()  # noqa: SIM115  closed by __exit__
+        self._read = memoryview(bytearray(2**20))
+
+    def __reduce__(self) -> tuple:
+        return _ArrayFile, (self._path, self._shape)  # where processes are not forked each opens it for itself
 
     def write(self, place: int, entry: np.ndarray) -> None:
         if entry.shape != self._shape[1:] or entry.dtype != np.uint8:
             raise ValueError(f"entry {place} has shape {entry.shape} of {entry.dtype}, not {self._shape[1:]} of uint8")
-        data, offset = memoryview(entry.tobytes()), self._start + place * self._step
+        data, offset = memoryview(np.ascontiguousarray(entry).reshape(-1)), self._start + place * self._step
         while data:
             written = os.pwrite(self._stream.fileno(), data, offset)
             data, offset = data[written:], offset + written
@@ -301,7 +364,10 @@ class _ArrayFile:
         os.fsync(self._stream.fileno())
         end = self._start + count * self._step
         while left := end - self._reader.tell():
-            self._digest.update(self._reader.read(min(left, 2**20)))
+            if not (got := self._reader.readinto(self._read[:min(left, len(self._read))])):
+                raise OSError(errno.EIO, f"{self._path.name} ends before picture {count}, which was written; remove "
+                              f"{self._path.parent}")
+            self._digest.update(self._read[:got])
         return self._digest.digest()
 
 
