@@ -76,8 +76,9 @@ reproduce: $(READY) ## data, training, figures, table, report: whatever is missi
 smoke: ## make reproduce PROFILE=smoke
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke
 
+# a process for each core, with one thread: most tests start programs and wait for them, which two threads cannot share
 test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py for some
-	$(RUN) -m pytest $$TESTS
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses logical --maxprocesses 4 $$TESTS
 
 bench: $(READY) ## a training step against three bare passes of ResNet-18, and against a plain loop
 	$(RUN) benchmarks/step.py
