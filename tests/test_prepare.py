@@ -340,7 +340,7 @@ def test_a_process_that_is_killed_is_noticed_and_the_next_call_goes_on(voc, data
         return read(path, size)
 
     monkeypatch.setattr(photographs, "read_photograph", killed)
-    with pytest.raises(RuntimeError, match=r"ended early \(-9: .* it goes on where it stopped"):
+    with pytest.raises(RuntimeError, match=r"ended with exit code -9 .* it goes on where it stopped"):
         prepared_by(3, monkeypatch)
     assert prepared_by(1, monkeypatch).folder.is_dir() and not multiprocessing.active_children()
 

@@ -261,14 +261,16 @@ def _in_turn(work: Callable[[int], Any], places: range, workers: int) -> Iterato
             reader, writer = multiprocessing.Pipe(duplex=False)
             readers.append(reader)
             with writer:
-                processes.append(multiprocessing.Process(target=_serve, args=(work, chunks[number::workers], writer, readers)))
-                processes[-1].start()
+                process = multiprocessing.Process(target=_serve, args=(work, chunks[number::workers], writer, readers))
+                process.start()
+            processes.append(process)
         yield itertools.chain.from_iterable(
             _received(readers[turn % workers], processes[turn % workers]) for turn in range(len(chunks)))
     finally:
-        for process, reader in zip(processes, readers, strict=False):
+        for process in processes:
             process.kill()
             process.join()
+        for reader in readers:
             reader.close()
 
 
@@ -290,8 +292,8 @@ def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]
         outcome = reader.recv()
     except EOFError:
         process.join()
-        raise RuntimeError(f"a process that decodes pictures ended early ({process.exitcode}: minus the number of a signal, 9 "
-                           "where memory ran out); start again, and it goes on where it stopped") from None
+        raise RuntimeError(f"a process that decodes pictures ended with exit code {process.exitcode} (-9: killed, most often "
+                           "because memory ran out); start again, and it goes on where it stopped") from None
     if isinstance(outcome, OSError):
         raise outcome
     return outcome
@@ -339,7 +341,7 @@ class _ArrayFile:
         self._stream.write(header.getvalue())
         self._path, self._shape = path, shape
         self._reader, self._digest = open(path, "rb", buffering=0), hashlib.sha256()  # noqa: SIM115  closed by __exit__
-        self._read = memoryview(bytearray(2**20))
+        self._buffer = memoryview(bytearray(2**20))
 
     def __reduce__(self) -> tuple:
         return _ArrayFile, (self._path, self._shape)  # where processes are not forked each opens it for itself
@@ -364,10 +366,10 @@ class _ArrayFile:
         os.fsync(self._stream.fileno())
         end = self._start + count * self._step
         while left := end - self._reader.tell():
-            if not (got := self._reader.readinto(self._read[:min(left, len(self._read))])):
+            if not (got := self._reader.readinto(self._buffer[:min(left, len(self._buffer))])):
                 raise OSError(errno.EIO, f"{self._path.name} ends before picture {count}, which was written; remove "
                               f"{self._path.parent}")
-            self._digest.update(self._read[:got])
+            self._digest.update(self._buffer[:got])
         return self._digest.digest()
 
 
