@@ -26,6 +26,8 @@ LESSONS = ["10_two_regions", "11_smooth_regions", "12_what_a_classifier_adds", "
 """Notebooks to learn from: they run as they are, and what their marked cells answer is stored and checked."""
 CELL_METADATA = {"tags", "jupyter"}
 NOTEBOOK_METADATA = {"kernelspec", "language_info"}
+EXECUTED = pytest.mark.xdist_group("executed notebooks")
+"""Where tests are shared out among processes, these are for one of them: the last needs what the others left."""
 LONGEST = 30
 LONGEST_IN_A_LESSON = 12
 """Lines of code of a cell, blank ones and cells of imports not counted."""
@@ -133,6 +135,7 @@ def executed(trained, tmp_path_factory):
 
 
 @pytest.mark.slow
+@EXECUTED
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch):
     folder, profile, environment = executed
@@ -209,6 +212,7 @@ def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
 
 
 @pytest.mark.slow
+@EXECUTED
 def test_running_them_again_gives_the_same_tables(executed):
     folder, _, environment = executed
     copies = sorted(folder.glob("*.ipynb"))

@@ -331,6 +331,13 @@ def test_pixels_that_were_recorded_and_are_gone_are_told(voc, data, monkeypatch)
         prepare("voc2012", 32)
 
 
+def test_any_other_error_reaches_the_caller_as_it_is(voc, monkeypatch):
+    monkeypatch.setattr(open_dataset("voc2012").__class__, "read", lambda self, item, size: (np.zeros((3, 3, 3)), None))
+    with pytest.raises(ValueError, match=r"entry \d has shape \(3, 3, 3\) of float64, not \(3, 32, 32\)"):
+        prepared_by(3, monkeypatch)
+    assert not multiprocessing.active_children()
+
+
 def test_a_process_that_is_killed_is_noticed_and_the_next_call_goes_on(voc, data, monkeypatch):
     read, here = photographs.read_photograph, os.getpid()
 

@@ -282,9 +282,10 @@ def _serve(work: Callable[[int], Any], chunks: list[range], writer: Connection, 
         for chunk in chunks:
             try:
                 outcome = [work(place) for place in chunk]
-            except OSError as error:
+            except Exception as error:
                 outcome = error
             writer.send(outcome)
+    os._exit(0)  # a fork of a notebook's kernel must not put away the kernel's sockets
 
 
 def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]:
@@ -294,7 +295,7 @@ def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]
         process.join()
         raise RuntimeError(f"a process that decodes pictures ended with exit code {process.exitcode} (-9: killed, most often "
                            "because memory ran out); start again, and it goes on where it stopped") from None
-    if isinstance(outcome, OSError):
+    if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
