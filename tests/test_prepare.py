@@ -325,10 +325,12 @@ def test_pixels_that_were_recorded_and_are_gone_are_told(voc, data, monkeypatch)
         prepare("voc2012", 32)
     monkeypatch.setattr(module, "_record", record)
     partial, = (data / "prepared").glob(".*.partial")
-    monkeypatch.setattr(module._ArrayFile, "write", lambda *_: None)
     os.truncate(partial / "images.npy", 1000)
-    with pytest.raises(OSError, match=r"images.npy ends before picture 8, which was written; remove .*\.partial"):
-        prepare("voc2012", 32)
+    with monkeypatch.context() as patch:
+        patch.setattr(module._ArrayFile, "write", lambda *_: None)
+        with pytest.raises(RuntimeError, match="images.npy ends before picture 8, which had been written; .* start again"):
+            prepare("voc2012", 32)
+    assert not partial.exists() and prepare("voc2012", 32).folder.is_dir()
 
 
 def test_any_other_error_reaches_the_caller_as_it_is(voc, monkeypatch):
@@ -339,44 +341,56 @@ def test_any_other_error_reaches_the_caller_as_it_is(voc, monkeypatch):
 
 
 def test_a_process_that_is_killed_is_noticed_and_the_next_call_goes_on(voc, data, monkeypatch):
-    read, here = photographs.read_photograph, os.getpid()
+    read, here, last = photographs.read_photograph, os.getpid(), open_dataset("voc2012").items()[-1].id
+    calls = []
 
     def killed(path, size):
-        if path.stem.endswith("7") and os.getpid() != here:
+        calls.append(path)
+        if path.stem == last and os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)
         return read(path, size)
 
     monkeypatch.setattr(photographs, "read_photograph", killed)
     with pytest.raises(RuntimeError, match=r"ended with exit code -9 .* it goes on where it stopped"):
         prepared_by(3, monkeypatch)
-    assert prepared_by(1, monkeypatch).folder.is_dir() and not multiprocessing.active_children()
+    assert not calls and not multiprocessing.active_children()
+    assert prepared_by(1, monkeypatch).folder.is_dir() and len(calls) == 2  # 10 of 12 were recorded
 
 
-def test_the_processes_end_when_the_one_that_reads_them_is_killed(voc, data, tmp_path):
+def test_in_a_process_that_may_start_none_it_decodes_by_itself(voc, monkeypatch):
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {"daemon": True})
+    assert prepared_by(3, monkeypatch).folder.is_dir()
+
+
+def test_the_processes_end_when_the_one_that_reads_them_is_killed(voc):
     driver = """
 import os, time
-from bipartition.datasets import photographs, prepare
-read, here = photographs.read_photograph, os.getpid()
+from bipartition.datasets import prepare
 
-def slowly(path, size):
-    assert os.getpid() != here
+def work(*_):
     os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, as others write too
-    time.sleep(0.2)
-    return read(path, size)
+    return None, ("more than a pipe holds" * 9999,)
 
-photographs.read_photograph = slowly
+prepare._work, prepare._received = work, lambda *_: time.sleep(600)
 prepare.BLOCK, prepare.CHUNK, prepare._cores = 2, 1, lambda: 3
 prepare.prepare("voc2012", 32)
 """
     with subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout.readline().startswith("voc2012: preparing")
-        workers = {int(child.stdout.readline()) for _ in range(3)}
+        workers = {int(child.stdout.readline()) for _ in range(3)}  # each waits in its first message
+        assert len(workers) == 3 and all(alive(worker) for worker in workers)
         child.kill()
     waited = time.monotonic()
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+    while any(alive(worker) for worker in workers):
         assert time.monotonic() - waited < 10, f"{workers} are still there"
         time.sleep(0.05)
-    assert len(workers) == 3
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow

@@ -7,7 +7,11 @@ from pathlib import Path
 
 from bipartition import runs
 
-__all__ = ["completed"]
+__all__ = ["Interrupted", "completed"]
+
+
+class Interrupted(RuntimeError):
+    """Work was stopped from outside; what is done of it is right."""
 
 
 @contextlib.contextmanager
@@ -15,8 +19,8 @@ def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     """Yield a neighbour of `folder` that takes its place at the end; after an error nothing of it stays.
 
     To be used under `bipartition.runs.alone`, so that a neighbour which lies there already is what a killed process left.  It
-    is removed, or with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C) leaves
-    it too.
+    is removed, or with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C,
+    `Interrupted`) leaves it too.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     if not go_on:
@@ -28,6 +32,7 @@ def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
         partial.rename(folder)
         runs.sync(folder.parent)
     except BaseException as error:
-        if isinstance(error, Exception) or not go_on:
+        interrupted = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        if not (go_on and interrupted):
             shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -22,7 +22,7 @@ import numpy as np
 
 from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
-from bipartition.datasets.folders import completed
+from bipartition.datasets.folders import Interrupted, completed
 from bipartition.datasets.photographs import describe_files
 
 __all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
@@ -251,7 +251,7 @@ def _in_turn(work: Callable[[int], Any], places: range, workers: int) -> Iterato
     Processes, because much of the work on a small picture holds Python's lock.  Each has a pipe of its own, which also
     bounds how far it gets ahead, and ends when nobody is left to read it.
     """
-    if workers < 2:
+    if workers < 2 or multiprocessing.current_process().daemon:  # a daemon may start none
         yield map(work, places)
         return
     chunks = [places[start:start + CHUNK] for start in range(0, len(places), CHUNK)]
@@ -291,9 +291,9 @@ def _serve(work: Callable[[int], Any], chunks: list[range], writer: Connection, 
 def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]:
     try:
         outcome = reader.recv()
-    except EOFError:
+    except (EOFError, OSError):  # OSError where it was killed within a message
         process.join()
-        raise RuntimeError(f"a process that decodes pictures ended with exit code {process.exitcode} (-9: killed, most often "
+        raise Interrupted(f"a process that decodes pictures ended with exit code {process.exitcode} (-9: killed, most often "
                            "because memory ran out); start again, and it goes on where it stopped") from None
     if isinstance(outcome, Exception):
         raise outcome
@@ -368,8 +368,8 @@ class _ArrayFile:
         end = self._start + count * self._step
         while left := end - self._reader.tell():
             if not (got := self._reader.readinto(self._buffer[:min(left, len(self._buffer))])):
-                raise OSError(errno.EIO, f"{self._path.name} ends before picture {count}, which was written; remove "
-                              f"{self._path.parent}")
+                raise RuntimeError(f"{self._path.name} ends before picture {count}, which had been written; what was done is "
+                                   "removed, start again")
             self._digest.update(self._buffer[:got])
         return self._digest.digest()
 
