@@ -78,7 +78,7 @@ smoke: ## make reproduce PROFILE=smoke
 
 # a process for each core, with one thread: most tests start programs and wait for them, which two threads cannot share
 test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py for some
-	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $$TESTS
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses logical --maxprocesses 4 $$TESTS
 
 bench: $(READY) ## a training step against three bare passes of ResNet-18, and against a plain loop
 	$(RUN) benchmarks/step.py
