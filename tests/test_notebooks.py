@@ -132,14 +132,19 @@ def executed(trained, tmp_path_factory):
     return tmp_path_factory.mktemp("executed"), *trained
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch):
+def execute_on_tiny_runs(name, executed, root, monkeypatch):
+    """Path of the executed copy."""
     folder, profile, environment = executed
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     execute(root / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb", {"profile": str(profile)})
-    copy = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    return folder / f"{name}.ipynb"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch):
+    copy = nbformat.read(execute_on_tiny_runs(name, executed, root, monkeypatch), as_version=4)
     assert all(cell.execution_count for cell in copy.cells if cell.cell_type == "code")
     pictures = sum("image/png" in output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", ()))
     assert pictures == {"01": 2, "02": 3, "03": 1, "04": 1, "05": 2, "07": 2}.get(name[:2], 0)
@@ -210,13 +215,11 @@ def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
 
 @pytest.mark.slow
 def test_running_them_again_gives_the_same_tables(executed, root, monkeypatch):
-    folder, profile, environment = executed
-    for key, value in environment.items():
-        monkeypatch.setenv(key, value)
+    folder, _, environment = executed
     copies = [folder / f"{name}.ipynb" for name in NAMES]
     for copy in copies:
-        if not copy.exists():  # by a test before, in this process
-            execute(root / "notebooks" / copy.name, copy, {"profile": str(profile)})
+        if not copy.exists():  # another process may have executed it for itself
+            execute_on_tiny_runs(copy.stem, executed, root, monkeypatch)
     ended = nbval(*copies, environment=environment)
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
 
