@@ -5,7 +5,15 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, vgg16_bn
 
-from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Decoder, TapConvolution, fused_decoders
+from bipartition.networks import (
+    AutoEncoder,
+    BiPartitionNetwork,
+    Classifier,
+    Decoder,
+    PatchConvolution,
+    TapConvolution,
+    fused_decoders,
+)
 
 
 @pytest.fixture
@@ -67,6 +75,20 @@ class TestClassifier:
             logits, features = classifier.eval()(image)
             assert classifier.activation_map(features[-1], logits.argmax(dim=1)).dtype == torch.float32
 
+    def test_it_starts_with_the_numbers_that_torchvision_draws(self, classifier):
+        torch.manual_seed(0)
+        body = resnet18()
+        body.fc = nn.Linear(512, 6)
+        torch.testing.assert_close(classifier.body.state_dict(), body.state_dict(), rtol=0, atol=0)
+
+    @pytest.mark.parametrize(("pixels", "products"), [(64, 8), (112, 4), (224, 0)])
+    def test_only_small_maps_are_answered_by_a_product_of_patches(self, classifier, monkeypatch, pixels, products):
+        multiplied = []
+        linear = nn.functional.linear
+        monkeypatch.setattr(nn.functional, "linear", lambda *given: multiplied.append(given) or linear(*given))
+        classifier.eval()(torch.rand(1, 3, pixels, pixels))
+        assert len(multiplied) == products + 1  # and the last layer
+
     def test_weights_are_read_from_a_file_and_the_last_layer_is_new(self, tmp_path):
         torch.manual_seed(1)
         state = resnet18().state_dict()
@@ -113,6 +135,19 @@ class TestDecoder:
         x = decoder.combine(torch.cat(maps, dim=1))
         expected = torch.sigmoid(nn.functional.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False))
         torch.testing.assert_close(decoder(features, (64, 64)), expected)
+
+    @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+    @pytest.mark.parametrize(("stride", "size"), [(1, (2, 2)), (1, (4, 3)), (1, (1, 1)), (2, (4, 4)), (2, (7, 5)), (1, (9, 4))])
+    def test_a_convolution_by_its_patches_is_the_convolution_with_its_gradients(self, stride, size, memory):
+        convolution = nn.Conv2d(6, 5, 3, stride=stride, padding=1, bias=False).double().to(memory_format=memory)
+        patches = PatchConvolution.of(convolution)
+        x = torch.randn(2, 6, *size, dtype=torch.float64).to(memory_format=memory).requires_grad_(True)
+        expected, answer = convolution(x), patches(x)
+        torch.testing.assert_close(answer, expected)
+        weight = torch.randn_like(expected)
+        for own, other in zip(torch.autograd.grad((weight * answer).sum(), [x, patches.weight]),
+                              torch.autograd.grad((weight * expected).sum(), [x, convolution.weight]), strict=True):
+            torch.testing.assert_close(own, other)
 
     @pytest.mark.parametrize(("outputs", "size"), [(1, (7, 5)), (3, (4, 4)), (3, (1, 1))])
     def test_a_convolution_by_its_taps_is_the_convolution_with_its_gradients(self, outputs, size):

@@ -101,9 +101,9 @@ class CasmLearner:
         self.weight = area_weight(classes) if configuration.casm_area is None else configuration.casm_area
         self.optimisers = {
             "classifier": torch.optim.SGD(network.classifier.parameters(), lr=configuration.classifier_rate, momentum=0.9,
-                                          weight_decay=WEIGHT_DECAY),
+                                          weight_decay=WEIGHT_DECAY, fused=True),
             "decoder": torch.optim.Adam(network.decoder.parameters(), lr=configuration.decoder_rate,
-                                        weight_decay=WEIGHT_DECAY),
+                                        weight_decay=WEIGHT_DECAY, fused=True),
         }
 
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:

@@ -308,9 +308,9 @@ def _optimisers(configuration: Configuration, **groups: list[nn.Parameter]) -> d
             continue
         rate = getattr(configuration, f"{name}_rate")
         if (kinds[0] if name == "classifier" else kinds[-1]) == "sgd":
-            optimisers[name] = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY)
+            optimisers[name] = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
         else:
-            optimisers[name] = torch.optim.Adam(parameters, lr=rate)
+            optimisers[name] = torch.optim.Adam(parameters, lr=rate, fused=True)
     return optimisers
 
 

@@ -1,6 +1,7 @@
 """The networks: classifier A and its feature maps, the decoders, Figures 1 and 2, and the auto-encoder of section 4.2."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -12,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "TapConvolution", "cut_pictures",
-           "fused_decoders", "parameters_fixed"]
+__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "PatchConvolution", "TapConvolution",
+           "cut_pictures", "fused_decoders", "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -70,6 +71,8 @@ class Classifier(nn.Module):
             self.body.load_state_dict(_read_weights(weights, self.body))
         if classes != self.body.fc.out_features:
             self.body.fc = nn.Linear(self.body.fc.in_features, classes)
+        for block in (*self.body.layer3, *self.body.layer4):
+            block.conv1, block.conv2 = PatchConvolution.of(block.conv1), PatchConvolution.of(block.conv2)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1), persistent=False)
 
@@ -128,6 +131,43 @@ class Classifier(nn.Module):
         feature = feature if feature.dtype == torch.float64 else feature.float()
         weights = self.body.fc.weight[classes][:, :, None, None]
         return F.relu((weights * feature).sum(dim=1, keepdim=True))
+
+
+class PatchConvolution(nn.Conv2d):
+    """A 3 x 3 convolution, on a CPU and maps of a few pixels as one product of matrices: patches times kernels.
+
+    Where a map has fewer pixels than kernels have channels, nearly all of the work is reading the kernels, and oneDNN's
+    convolutions read them in an order that they first have to make.  On a GPU, and on larger maps, it is the usual convolution.
+    """
+
+    PIXELS = 16
+    """What an answer may have at most to be such a product, see ``results/published/speed.md``."""
+
+    @classmethod
+    def of(cls, convolution: nn.Conv2d) -> "PatchConvolution":
+        """The same convolution, 3 x 3 with a rim of one pixel and no bias, with the very same weight."""
+        own = nn.utils.skip_init(cls, convolution.in_channels, convolution.out_channels, 3, stride=convolution.stride,
+                                 padding=1, bias=False)
+        own.weight = convolution.weight
+        return own
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From shape (N, in, H, W) to (N, out, ceil(H / stride), ceil(W / stride)), zeros around the picture."""
+        (height, width), stride = x.shape[2:], self.stride[0]
+        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+        if x.device.type != "cpu" or rows * columns > self.PIXELS:
+            return super().forward(x)
+        pixels = F.pad(x.permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
+        patches = pixels.index_select(1, torch.tensor(_taps(height, width, stride))).view(len(x), rows, columns, -1)
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+
+
+@functools.cache
+def _taps(height: int, width: int, stride: int) -> list[int]:
+    """What each pixel of the answer sees: nine numbers of pixels, counted from 1, with 0 for all outside."""
+    return [1 + y * width + x if 0 <= y < height and 0 <= x < width else 0
+            for row in range(0, height, stride) for column in range(0, width, stride)
+            for y in range(row - 1, row + 2) for x in range(column - 1, column + 2)]
 
 
 class TapConvolution(nn.Conv2d):
