@@ -4,11 +4,12 @@ PROFILE ?= demo
 SEEDS ?=
 ROWS ?=
 DATASETS ?=
+JOBS ?=
 PYTHON ?= python3
 TESTS ?= tests
 
 places := VOC_ROOT DOGS_VS_CATS_ROOT OXFORD_PETS_ROOT RESNET18_WEIGHTS BIPARTITION_DATA BIPARTITION_RESULTS
-known := PROFILE SEEDS ROWS DATASETS PYTHON TESTS $(places)
+known := PROFILE SEEDS ROWS DATASETS JOBS PYTHON TESTS $(places)
 given := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
 mistyped := $(filter-out $(known) MAKE% SHELL -%,$(given))
 ifneq ($(mistyped),)
@@ -16,16 +17,16 @@ $(error unknown variable $(mistyped); the variables are $(known))
 endif
 
 # recipes read these from their environment: a value in the text of a recipe could end its quotes
-export PROFILE SEEDS ROWS DATASETS PYTHON TESTS
+export PROFILE SEEDS ROWS DATASETS JOBS PYTHON TESTS
 # paths stay relative and scripts of .venv are run as modules, so that the folder's name may hold spaces
 RUN := .venv/bin/python
-PIPELINE = $(RUN) -m bipartition.pipeline --profile "$$PROFILE" --seeds "$$SEEDS" --rows "$$ROWS" --datasets "$$DATASETS"
+PIPELINE = $(RUN) -m bipartition.pipeline --profile "$$PROFILE" --seeds "$$SEEDS" --rows "$$ROWS" --datasets "$$DATASETS" --jobs "$$JOBS"
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .PHONY: help env data train figures table report pets lessons reproduce smoke test bench torture lab lock clean
 .SUFFIXES:
-.NOTPARALLEL: # table must not begin before train has ended; trainings share out the cores by themselves
+.NOTPARALLEL: # table must not begin before train has ended; JOBS is what shares out the cores
 
 help: ## this list
 	@echo 'Split a picture into foreground and background, told only its name: a companion to Choi & Hong 2021.'
@@ -38,6 +39,7 @@ help: ## this list
 	@echo '  SEEDS      which seeds to train, as SEEDS="0 1 2"'
 	@echo '  ROWS       which experiments to train, as ROWS="chan_vese mumford_shah"'
 	@echo '  DATASETS   which data sets of the profile, as DATASETS=voc2012'
+	@echo '  JOBS       how many notebooks at a time, as JOBS=1; two on a CPU and one on a GPU if not said'
 	@echo '  PYTHON     the Python that makes .venv, as PYTHON=python3.12'
 	@echo '  VOC_ROOT, DOGS_VS_CATS_ROOT, OXFORD_PETS_ROOT, RESNET18_WEIGHTS: data and weights that are on this disk already'
 	@echo '  BIPARTITION_DATA, BIPARTITION_RESULTS: other places for data/ and results/'

@@ -48,6 +48,7 @@ def places(tmp_path, monkeypatch):
     """results/ and data/ of this test alone; gives the folder that holds both."""
     monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a pipeline executes its notebooks one at a time, in its own process
     return tmp_path
 
 

@@ -298,6 +298,8 @@ def test_a_notebook_that_ends_without_its_output_is_an_error(stage, tiny_profile
         (["--datasets", "voc2012"], ["'voc2012'", "cartoons"]),
         (["--steps", "trian"], ["'trian'", "data, train, figures"]),
         (["--no-notebooks", "--steps", "table"], ["--no-notebooks", "data,train"]),
+        (["--jobs", "0"], ["jobs '0'", "JOBS=2"]),
+        (["--jobs", "two"], ["jobs 'two'", "JOBS=2"]),
     ],
 )
 def test_a_mistyped_choice_is_refused_with_the_right_ones(arguments, words, tiny_profile, places, capsys):
@@ -485,6 +487,87 @@ def test_the_shipped_steps_find_their_notebooks():
     load_profile("demo")
     for kind in tasks.NOTEBOOKS:
         assert tasks._notebook(kind).is_file()
+
+
+def test_a_training_that_waits_for_the_warm_up_begins_after_those_that_need_none(tiny_profile):
+    tiny_profile.write_text(TINY.replace("rows: [chan_vese, mumford_shah]", "rows: [casm, chan_vese, chan_vese_only]"),
+                            encoding="utf-8")
+    planned = [task for task in tasks.plan(request_for(str(tiny_profile), steps="train")) if task.stage == "train"]
+    assert [task.notebook[2]["row"] for task in planned] == ["casm", "chan_vese_only", "chan_vese"]
+
+
+@pytest.fixture
+def beside(places, tmp_path, monkeypatch):
+    """Starts a pipeline whose notebook for training is the code that is given; it says in `places` which rows have begun."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.setenv("BIPARTITION_NOTEBOOKS", str(folder))
+    profile = tmp_path / "tiny.yaml"
+    profile.write_text(TINY.replace("rows: [chan_vese, mumford_shah]", "rows: [casm, chan_vese, mumford_shah]"),
+                       encoding="utf-8")
+
+    def write(name, code):
+        nbformat.write(notebook(code, parameters="profile = dataset = row = ''\nseed = 0"), folder / f"{name}.ipynb")
+
+    write("01_prepare_data", "from bipartition import tasks\nfrom bipartition.profiles import load_profile\n"
+                             "tasks._prepare(load_profile(profile), dataset)")
+
+    def run(code):
+        write("02_train_row", f"import os, pathlib, time\nfrom bipartition import runs\n"
+                              f"place = pathlib.Path({str(tmp_path)!r})\n(place / row).touch()\n{code}\n"
+                              "runs.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
+                              "{'threads': os.environ['OMP_NUM_THREADS']})")
+        command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--steps", "data train",
+                   "--jobs", "2"]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                env=os.environ | {"OMP_NUM_THREADS": "5"},
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+    return run
+
+
+MEET = ("until = time.monotonic() + 120\n"
+        "while len([name for name in ('casm', 'chan_vese', 'mumford_shah') if (place / name).exists()]) < 2:\n"
+        "    assert time.monotonic() < until, 'nobody came'\n    time.sleep(0.05)\n")
+
+
+@pytest.mark.slow
+def test_two_notebooks_of_a_stage_are_executed_at_a_time_each_with_its_share_of_the_threads(beside, places):
+    started = beside(MEET)
+    said, complaint = started.communicate(timeout=300)
+    assert started.returncode == 0, complaint
+    found = [runs.read_json(path)["threads"] for path in (places / "results").rglob("metrics.json")]
+    assert found == ["2", "2", "2"]  # of five
+    assert said.index("[3/4] train-cartoons-chan_vese-seed0 ...") < said.index("[2/4] train-cartoons-casm-seed0: done")
+    assert len(list((places / "results" / "tiny" / "notebooks").glob("train-*seed0.ipynb"))) == 3
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_lets_its_neighbour_end_and_no_other_begin(beside, places):
+    started = beside(MEET + "if row == 'casm': raise ValueError('no such luck')\n"
+                     "while not list(place.rglob('*casm-seed0.failed.ipynb')): time.sleep(0.05)\n")
+    said, complaint = started.communicate(timeout=300)
+    assert started.returncode == 1 and "ValueError: no such luck" in complaint and "Traceback" not in complaint
+    assert "train-cartoons-casm-seed0 failed; waiting for train-cartoons-chan_vese-seed0" in said
+    assert "train-cartoons-chan_vese-seed0: done" in said and "mumford_shah" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signals", "to_all"), [("SIGINT", True), ("SIGINT", False), ("SIGKILL", False)])
+def test_no_notebook_of_several_goes_on_without_the_pipeline(beside, torture, places, signals, to_all):
+    started = beside("time.sleep(600)")
+    until = time.monotonic() + 120
+    while not ((places / "casm").exists() and (places / "chan_vese").exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(torture.working_for(places / "results")) >= 5  # the pipeline, two processes, two kernels
+    (os.killpg if to_all else os.kill)(started.pid, getattr(signal, signals))
+    _, complaint = started.communicate(timeout=60)
+    if signals == "SIGINT":
+        assert started.returncode == 130 and "the same command goes on from here" in complaint, complaint
+        assert "SpawnProcess" not in complaint
+    while (left := torture.working_for(places / "results")) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not left
 
 
 @pytest.mark.slow

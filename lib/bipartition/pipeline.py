@@ -5,17 +5,20 @@
 
 import argparse
 import contextlib
+import itertools
+import multiprocessing.connection
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bipartition import runs
 from bipartition.datasets import NAMES
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
-from bipartition.tasks import ON_REQUEST, STEPS, Request, forget, is_up_to_date, plan, remember
+from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, plan, remember
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
@@ -62,13 +65,20 @@ def request_for(
     )
 
 
-def reproduce(request: Request) -> int:
-    """Do every task that is not up to date, one after another; returns how many there were.
+def reproduce(request: Request, jobs: int = 1) -> int:
+    """Do every task that is not up to date; returns how many there were.
+
+    Parameters
+    ----------
+    request : Request
+    jobs : int
+        How many notebooks of one stage (trainings; drawings) are executed at a time, each by a process of its own with its
+        share of the cores; 0 leaves it to the machine.
 
     Raises
     ------
     PipelineError, NotebookError, ValueError, OSError
-        At the first task that fails; what was finished before stays finished.
+        At the first task that fails; what was finished before stays finished, and so does what runs beside it.
     """
     if PROCESSES > 1 and request.notebooks:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
@@ -77,25 +87,80 @@ def reproduce(request: Request) -> int:
     with runs.alone(request.folder) if FIRST else contextlib.nullcontext():
         _together()
         tasks = plan(request)
-        for number, task in enumerate(tasks, start=1):
-            current = is_up_to_date(task, request.folder)
+        begin, finish = _bookkeeping(request, tasks)
+        for _, neighbours in itertools.groupby(tasks, key=lambda task: task.stage or task.name):
+            stage = list(neighbours)
+            due = [task for task in stage if not is_up_to_date(task, request.folder)]
             _together()
-            if current:
-                continue
-            _say(f"[{number}/{len(tasks)}] {task.name} ...")
-            began = time.monotonic()
             if FIRST:
-                forget(task, request.folder)
-            task.action()
-            missing = [str(path) for path in task.outputs if not path.is_file()]
-            if missing:
-                raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
-            if FIRST:
-                remember(task, request.folder)
-            _together()
-            _say(f"[{number}/{len(tasks)}] {task.name}: done in {time.monotonic() - began:.0f} s")
-            done += 1
+                for task in due:
+                    forget(task, request.folder)
+            # of what is asked for, not of what is left to do: what was interrupted goes on with as many threads
+            lanes = min(jobs or _lanes(), len(stage)) if due and request.notebooks and len(stage) > 1 else 1
+            if lanes > 1:
+                _side_by_side(due, lanes, begin, finish)
+            else:
+                for task in due:
+                    began = begin(task)
+                    task.action()
+                    finish(task, began)
+            done += len(due)
     return done
+
+
+def _bookkeeping(request: Request, tasks: list[Task]) -> tuple[Callable[[Task], float], Callable[[Task, float], None]]:
+    """What is said and written when a task begins and when it has ended."""
+    number = {task.name: f"[{index}/{len(tasks)}] {task.name}" for index, task in enumerate(tasks, start=1)}
+
+    def begin(task: Task) -> float:
+        _say(f"{number[task.name]} ...")
+        return time.monotonic()
+
+    def finish(task: Task, began: float) -> None:
+        missing = [str(path) for path in task.outputs if not path.is_file()]
+        if missing:
+            raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
+        if FIRST:
+            remember(task, request.folder)
+        _together()
+        _say(f"{number[task.name]}: done in {time.monotonic() - began:.0f} s")
+
+    return begin, finish
+
+
+def _lanes() -> int:
+    """How many notebooks at a time: two on a CPU, whose cores one training of small pictures cannot fill; one on a GPU."""
+    from bipartition.beside import cores
+    from bipartition.devices import accelerator_for_this_machine
+    return min(2, cores()) if accelerator_for_this_machine().device.type == "cpu" else 1
+
+
+def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], float],
+                  finish: Callable[[Task, float], None]) -> None:
+    """Give the tasks to processes, `lanes` at a time.  After one has failed no other begins, and those at work end theirs."""
+    from bipartition.beside import Aside, cores
+    waiting, running, failed = deque(tasks), {}, None
+    try:
+        while running or waiting and not failed:
+            while waiting and len(running) < lanes and not failed:
+                task = waiting.popleft()
+                began = begin(task)
+                process = Aside(*task.notebook, threads=max(1, cores() // lanes))
+                running[process.sentinel] = process, task, began
+            for sentinel in multiprocessing.connection.wait(running):
+                process, task, began = running.pop(sentinel)
+                try:
+                    process.end()
+                    finish(task, began)
+                except (RuntimeError, OSError) as error:
+                    failed = failed or error
+                    if running:
+                        _say(f"{task.name} failed; waiting for {' and '.join(other.name for _, other, _ in running.values())}")
+    finally:
+        for process, _, _ in running.values():
+            process.stop()
+    if failed:
+        raise failed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,13 +178,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_false",
         help="prepare and train where papermill is not installed",
     )
+    parser.add_argument("--jobs", default="", help="how many notebooks at a time; two on a CPU and one on a GPU if not said")
     for name in PLACES:  # a notebook runs in another folder
         if os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(os.environ[name]))
     try:
-        request = request_for(**vars(parser.parse_args(arguments)))
+        asked = vars(parser.parse_args(arguments))
+        jobs = _jobs(asked.pop("jobs"))
+        request = request_for(**asked)
         _say_sizes(request)
-        done = reproduce(request)
+        done = reproduce(request, jobs)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -157,6 +225,13 @@ def _seeds(text: str) -> tuple[int, ...]:
         if not (seed.isascii() and seed.isdecimal()):
             raise ValueError(f'seed {seed!r} is no whole number; write for example SEEDS="0 1 2"')
     return tuple(dict.fromkeys(map(int, seeds)))
+
+
+def _jobs(text: str) -> int:
+    """A number of 1 or more; 0 for nothing said."""
+    if text.strip() and not (text.strip().isascii() and text.strip().isdecimal() and int(text)):
+        raise ValueError(f"jobs {text!r} is no whole number of 1 or more; write for example JOBS=2")
+    return int(text) if text.strip() else 0
 
 
 def _together() -> None:

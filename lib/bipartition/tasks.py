@@ -63,7 +63,9 @@ class Task:
     """One step of the way.
 
     ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.
-    ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.
+    ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
+    same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
+    another process can do it too.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Task:
     outputs: tuple[Path, ...]
     action: Callable[[], None]
     recheck: Callable[[], bool] = lambda: False
+    stage: str = ""
+    notebook: tuple[Path, Path, dict[str, Any]] | None = None
 
 
 def plan(request: Request) -> list[Task]:
@@ -80,7 +84,7 @@ def plan(request: Request) -> list[Task]:
         tasks += [_data(request, dataset) for dataset in request.datasets]
     if "train" in request.steps:
         trainings = [_training(request, dataset, row, seed)
-                     for dataset in request.datasets for seed in request.seeds for row in request.rows]
+                     for dataset in request.datasets for seed in request.seeds for row in _in_turn(request.rows)]
         tasks += [*_weights(request, trainings), *trainings]
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
     tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
@@ -158,7 +162,13 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
-        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train)
+        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train, stage="train")
+
+
+def _in_turn(rows: tuple[str, ...]) -> list[str]:
+    """One row that trains the warm-up first, then those that need none, which can be trained meanwhile, then the others."""
+    waiting = [row for row in rows if ROWS[row].network != "autoencoder"]
+    return waiting[:1] + [row for row in rows if row not in waiting] + waiting[1:]
 
 
 def _weights(request: Request, trainings: list[Task]) -> list[Task]:
@@ -184,7 +194,8 @@ def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -
                 "weights": _weights_file(configuration_for(request.profile, dataset, WITH_A_CLASSIFIER, 0)),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
 
-    return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs])
+    return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs],
+                        stage="draw")
 
 
 def _pets(request: Request) -> Task:
@@ -250,29 +261,30 @@ def _at_hand(request: Request, dataset: str) -> bool:
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
                  outputs: Iterable[Path] = (), recheck: Callable[[], bool] = lambda: False,
-                 instead: Callable[[], None] | None = None) -> Task:
+                 instead: Callable[[], None] | None = None, stage: str = "") -> Task:
     """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
+    if not request.notebooks:
+        return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, recheck=recheck, stage=stage)
+    return _executed(request, name, _notebook(kind), {"profile": request.path, **parameters}, inputs=inputs, outputs=outputs,
+                     recheck=recheck, stage=stage)
+
+
+def _executed(request: Request, name: str, source: Path, parameters: dict[str, Any], *, outputs: Iterable[Path] = (),
+              **others: Any) -> Task:
+    """A notebook executed, which leaves its copy beside what it was executed for."""
     copy = request.folder / "notebooks" / f"{name}.ipynb"
 
-    def execute() -> None:
+    def action() -> None:
         from bipartition.notebooks import execute
-        execute(_notebook(kind), copy, {"profile": request.path, **parameters})
+        execute(source, copy, parameters)
 
-    if request.notebooks:
-        return Task(name=name, inputs=inputs, outputs=(*outputs, copy), action=execute, recheck=recheck)
-    return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, recheck=recheck)
+    return Task(name=name, outputs=(*outputs, copy), action=action, notebook=(source, copy, parameters), **others)
 
 
 def _lesson(request: Request, path: Path) -> Task:
     """A learning notebook as it is, its copy with all pictures."""
-    copy = request.folder / "notebooks" / path.name
-
-    def action() -> None:
-        from bipartition.notebooks import execute
-        execute(path, copy, {})
-
-    return Task(name=path.stem, outputs=(copy,), action=action,
-                inputs=lambda: {"notebook": _digest(path), "library": runs.library_digest()})
+    return _executed(request, path.stem, path, {}, stage="lessons",
+                     inputs=lambda: {"notebook": _digest(path), "library": runs.library_digest()})
 
 
 def _provenance(request: Request) -> Task:
