@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -72,7 +72,7 @@ class Classifier(nn.Module):
         if classes != self.body.fc.out_features:
             self.body.fc = nn.Linear(self.body.fc.in_features, classes)
         for block in (*self.body.layer3, *self.body.layer4):
-            block.conv1, block.conv2 = PatchConvolution.of(block.conv1), PatchConvolution.of(block.conv2)
+            block.conv1, block.conv2 = PatchConvolution(block.conv1), PatchConvolution(block.conv2)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("deviation", torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1), persistent=False)
 
@@ -133,33 +133,59 @@ class Classifier(nn.Module):
         return F.relu((weights * feature).sum(dim=1, keepdim=True))
 
 
-class PatchConvolution(nn.Conv2d):
+class PatchConvolution(nn.Module):
     """A 3 x 3 convolution, on a CPU and maps of a few pixels as one product of matrices: patches times kernels.
 
-    Where a map has fewer pixels than kernels have channels, nearly all of the work is reading the kernels, and oneDNN's
-    convolutions read them in an order that they first have to make.  On a GPU, and on larger maps, it is the usual convolution.
+    Where a map has fewer pixels than kernels have channels, nearly all of the work is moving the kernels, and oneDNN's
+    convolutions bring them into another order first.  On a GPU, and on larger maps, it is the usual convolution.
+
+    Parameters
+    ----------
+    convolution : nn.Conv2d
+        3 x 3, with a rim of one pixel and without bias: the numbers to start with.
+
+    Notes
+    -----
+    The weight has the shape (out, 9 in), taps before channels, as it is read here and as `torch.channels_last` would hold it;
+    fused optimisers copy the gradient of a weight whose memory is in another order than its shape.  A state dict has it as
+    torchvision does.
     """
 
     PIXELS = 16
     """What an answer may have at most to be such a product, see ``results/published/speed.md``."""
 
-    @classmethod
-    def of(cls, convolution: nn.Conv2d) -> "PatchConvolution":
-        """The same convolution, 3 x 3 with a rim of one pixel and no bias, with the very same weight."""
-        own = nn.utils.skip_init(cls, convolution.in_channels, convolution.out_channels, 3, stride=convolution.stride,
-                                 padding=1, bias=False)
-        own.weight = convolution.weight
-        return own
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.inputs, self.stride = convolution.in_channels, convolution.stride[0]
+        self.weight = nn.Parameter(_taps_first(convolution.weight.detach()))
 
     def forward(self, x: Tensor) -> Tensor:
         """From shape (N, in, H, W) to (N, out, ceil(H / stride), ceil(W / stride)), zeros around the picture."""
-        (height, width), stride = x.shape[2:], self.stride[0]
-        rows, columns = math.ceil(height / stride), math.ceil(width / stride)
+        height, width = x.shape[2:]
+        rows, columns = math.ceil(height / self.stride), math.ceil(width / self.stride)
         if x.device.type != "cpu" or rows * columns > self.PIXELS:
-            return super().forward(x)
+            return F.conv2d(x, self._kernels(), stride=self.stride, padding=1)
         pixels = F.pad(x.permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
-        patches = pixels.index_select(1, torch.tensor(_taps(height, width, stride))).view(len(x), rows, columns, -1)
-        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1)).permute(0, 3, 1, 2)
+        seen = torch.tensor(_taps(height, width, self.stride))
+        patches = pixels.index_select(1, seen).view(len(x), rows, columns, -1)
+        return F.linear(patches, self.weight).permute(0, 3, 1, 2)
+
+    def _kernels(self) -> Tensor:
+        """The weight as others have it, shape (out, in, 3, 3); a view."""
+        return self.weight.view(-1, 3, 3, self.inputs).permute(0, 3, 1, 2)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        destination[f"{prefix}weight"] = self._kernels() if keep_vars else self._kernels().detach()
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        if (kernels := state.get(f"{prefix}weight")) is not None:
+            state[f"{prefix}weight"] = _taps_first(kernels)
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+def _taps_first(kernels: Tensor) -> Tensor:
+    """From shape (out, in, 3, 3) to (out, 9 in), in memory too."""
+    return kernels.permute(0, 2, 3, 1).flatten(1).contiguous()
 
 
 @functools.cache
