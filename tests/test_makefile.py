@@ -42,6 +42,7 @@ def make(folder, *arguments, **environment):
             "SEEDS",
             "ROWS",
             "DATASETS",
+            "JOBS",
             "BIPARTITION_RESULTS",
             "BIPARTITION_DATA",
             "BIPARTITION_NOTEBOOKS",
@@ -76,6 +77,7 @@ def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
         "SEEDS",
         "ROWS",
         "DATASETS",
+        "JOBS",
         "PYTHON",
         "VOC_ROOT",
         "OXFORD_PETS_ROOT",
@@ -88,7 +90,7 @@ def test_help_is_the_default_quick_and_lists_targets_and_variables(root):
 def test_a_mistyped_variable_is_refused_with_the_right_ones(root):
     ended = make(root, "reproduce", "PROFIL=smoke")
     assert ended.returncode != 0
-    assert "PROFIL" in ended.stderr and "PROFILE SEEDS ROWS DATASETS" in ended.stderr
+    assert "PROFIL" in ended.stderr and "PROFILE SEEDS ROWS DATASETS JOBS" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,6 +100,7 @@ def test_a_mistyped_variable_is_refused_with_the_right_ones(root):
         ("ROWS=chanvese", ["'chanvese'", "chan_vese"]),
         ("SEEDS=x", ["'x'", "SEEDS="]),
         ("DATASETS=voc", ["'voc'", "cartoons"]),
+        ("JOBS=all", ["'all'", "JOBS=2"]),
     ],
 )
 def test_a_mistyped_value_is_refused_with_the_right_ones(project, argument, words):
@@ -107,7 +110,7 @@ def test_a_mistyped_value_is_refused_with_the_right_ones(project, argument, word
     assert not (project / "results").exists()
 
 
-@pytest.mark.parametrize("variable", ["PROFILE", "ROWS", "SEEDS", "DATASETS", "PYTHON"])
+@pytest.mark.parametrize("variable", ["PROFILE", "ROWS", "SEEDS", "DATASETS", "JOBS", "PYTHON"])
 @pytest.mark.parametrize("value", ["$$(touch ran)", 'x"; touch "ran', "x'; touch 'ran"])
 def test_no_value_is_taken_for_a_command(project, variable, value):
     target = {"PROFILE": "clean", "PYTHON": "env"}.get(variable, "reproduce")
