@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision.models import resnet18
 
 from bipartition.networks import DECODER_CHANNELS, Classifier
 
@@ -65,6 +66,7 @@ class PlainNetwork(nn.Module):
     def __init__(self, classes: int, *, matrices: bool) -> None:
         super().__init__()
         self.classifier = Classifier(classes)
+        self.classifier.body = resnet18(num_classes=classes)
         self.mask_decoder = PlainDecoder(1)
         if matrices:
             self.foreground_decoder, self.background_decoder = PlainDecoder(3), PlainDecoder(3)

@@ -32,7 +32,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
 from torch.profiler import profile
-from torchvision.models import resnet18
 
 import plain
 from bipartition import learners, networks
@@ -161,7 +160,7 @@ def _photographs(folder: Path, material: Material) -> Path:
 
 def _three_bare_passes(material: Material, options: argparse.Namespace,
                        accelerator: Accelerator) -> Callable[[], None]:
-    network = resnet18(num_classes=len(CLASSES)).to(accelerator.device, memory_format=torch.channels_last).train()
+    network = Classifier(len(CLASSES)).body.to(accelerator.device, memory_format=torch.channels_last).train()
     image, labels = unit_range(material.pictures[:options.batch]), material.labels[:options.batch]
 
     def steps() -> None:

@@ -101,7 +101,7 @@ class Place:
 
 
 def doing(said: str) -> str:
-    """What the pipeline was at when it had said this: the kind of its step; training ends with an evaluation."""
+    """What the pipeline was at when it had said this: the kind of the step begun last; training ends with an evaluation."""
     _, *steps = re.split(r"(?m)^\[\d+/\d+\] (\S+) \.\.\.$", said)
     if not steps:
         return "start"

@@ -152,6 +152,30 @@ class TestDecoder:
         torch.testing.assert_close(own, other)
         torch.testing.assert_close(kernels.view(5, 3, 3, 6).permute(0, 3, 1, 2), expected_kernels)
 
+    def test_a_convolution_by_its_patches_is_as_exact_as_the_usual_one_under_autocast(self):
+        convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
+        patches = PatchConvolution(convolution)
+        x, weight = torch.randn(4, 256, 4, 4), torch.randn(4, 256, 4, 4)
+
+        def found(network, **to):
+            inputs = x.to(**to).requires_grad_(True)
+            network = network.to(**to)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not to):
+                answer = network(inputs)
+            return answer.detach(), torch.autograd.grad((weight * answer).sum(), inputs)[0]
+
+        usual, own = found(convolution), found(patches)
+        exact = found(convolution, dtype=torch.float64)
+        for theirs, ours, truth in zip(usual, own, exact, strict=True):
+            error = (ours - truth).norm() / truth.norm()
+            assert error < 0.01 and error < 2 * (theirs - truth).norm() / truth.norm()
+
+    @pytest.mark.parametrize("shape", [(5, 53), (5, 54, 1, 1), (5, 7, 3, 3)])
+    def test_kernels_of_another_shape_are_refused(self, shape):
+        patches = PatchConvolution(nn.Conv2d(6, 5, 3, padding=1, bias=False))
+        with pytest.raises(RuntimeError, match="size mismatch for weight"):
+            patches.load_state_dict({"weight": torch.zeros(shape)})
+
     @pytest.mark.parametrize(("outputs", "size"), [(1, (7, 5)), (3, (4, 4)), (3, (1, 1))])
     def test_a_convolution_by_its_taps_is_the_convolution_with_its_gradients(self, outputs, size):
         taps, convolution = TapConvolution(6, outputs).double(), nn.Conv2d(6, outputs, 3, padding=1).double()

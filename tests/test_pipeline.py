@@ -1,5 +1,6 @@
 """The pipeline makes what is missing or out of date, nothing else, and never calls a failed step done."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from bipartition import datasets, notebooks, pipeline, runs, tasks
+from bipartition.beside import Aside, at_a_time, cores
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
@@ -519,11 +521,16 @@ def beside(places, tmp_path, monkeypatch):
                               "{'threads': os.environ['OMP_NUM_THREADS']})")
         command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--steps", "data train",
                    "--jobs", "2"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                env=os.environ | {"OMP_NUM_THREADS": "5"},
-                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "5"},
+                                        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)))
+        return started[-1]
 
-    return run
+    started = []
+    yield run
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 MEET = ("until = time.monotonic() + 120\n"
@@ -544,12 +551,37 @@ def test_two_notebooks_of_a_stage_are_executed_at_a_time_each_with_its_share_of_
 
 @pytest.mark.slow
 def test_a_notebook_that_fails_lets_its_neighbour_end_and_no_other_begin(beside, places):
-    started = beside(MEET + "if row == 'casm': raise ValueError('no such luck')\n"
-                     "while not list(place.rglob('*casm-seed0.failed.ipynb')): time.sleep(0.05)\n")
+    started = beside(MEET + "if row == 'casm': raise ValueError('no such luck' + 100_000 * '!')\n"  # longer than a pipe
+                     "while not list(place.rglob('*casm-seed0.failed.ipynb')):\n"
+                     "    assert time.monotonic() < until, 'it did not fail'\n    time.sleep(0.05)\n")
     said, complaint = started.communicate(timeout=300)
-    assert started.returncode == 1 and "ValueError: no such luck" in complaint and "Traceback" not in complaint
-    assert "train-cartoons-casm-seed0 failed; waiting for train-cartoons-chan_vese-seed0" in said
+    assert started.returncode == 1 and "ValueError: no such luck!" in complaint and "Traceback" not in complaint
+    assert "train-cartoons-casm-seed0 failed: 02_train_row.ipynb failed in cell 3: ValueError: no such luck!" in said
+    assert "waiting for train-cartoons-chan_vese-seed0" in said
     assert "train-cartoons-chan_vese-seed0: done" in said and "mumford_shah" not in said
+
+
+def test_a_process_that_cannot_read_its_notebook_or_is_gone_says_which_and_why(tmp_path, monkeypatch):
+    (tmp_path / "no.ipynb").write_text("no JSON", encoding="utf-8")
+    with pytest.raises(NotebookError, match=r"^no.ipynb: NotJSONError: Notebook does not appear to be JSON"):
+        Aside(tmp_path / "no.ipynb", tmp_path / "copy.ipynb", {}, threads=1).end()
+    (tmp_path / "pipe.ipynb").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "pipe.ipynb")  # nobody writes: the process waits
+    process = Aside(tmp_path / "pipe.ipynb", tmp_path / "copy.ipynb", {}, threads=1)
+    os.kill(process._process.pid, signal.SIGKILL)
+    with pytest.raises(NotebookError, match=r"^copy.ipynb was not executed to its end: .* SIGKILL, .* want of memory"):
+        process.end()
+
+
+@pytest.mark.parametrize(("card", "device", "threads", "number"), [
+    (False, "", "8", 2), (False, "", "1", 1), (True, "", "8", 1), (True, "cpu", "8", 2)])
+def test_two_notebooks_at_a_time_on_a_cpu_and_one_on_a_gpu(monkeypatch, card, device, threads, number):
+    monkeypatch.setattr(Path, "exists", lambda path: card)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert at_a_time() == number and cores() == int(threads)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert cores() == len(os.sched_getaffinity(0))
 
 
 @pytest.mark.slow
@@ -557,14 +589,16 @@ def test_a_notebook_that_fails_lets_its_neighbour_end_and_no_other_begin(beside,
 def test_no_notebook_of_several_goes_on_without_the_pipeline(beside, torture, places, signals, to_all):
     started = beside("time.sleep(600)")
     until = time.monotonic() + 120
-    while not ((places / "casm").exists() and (places / "chan_vese").exists()) and time.monotonic() < until:
+    while not ((places / "casm").exists() and (places / "chan_vese").exists()):
+        assert time.monotonic() < until, "two notebooks did not begin"
         time.sleep(0.1)
-    assert len(torture.working_for(places / "results")) >= 5  # the pipeline, two processes, two kernels
+    assert len([line for line in torture.working_for(places / "results") if "ipykernel" in line]) == 2
     (os.killpg if to_all else os.kill)(started.pid, getattr(signal, signals))
     _, complaint = started.communicate(timeout=60)
     if signals == "SIGINT":
         assert started.returncode == 130 and "the same command goes on from here" in complaint, complaint
         assert "SpawnProcess" not in complaint
+    until = time.monotonic() + 30
     while (left := torture.working_for(places / "results")) and time.monotonic() < until:
         time.sleep(0.2)
     assert not left

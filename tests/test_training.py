@@ -271,7 +271,8 @@ class TestTrainRow:
         folder, _ = train(tiny(warmup_epochs=0, epochs=1), cartoons, tmp_path)
         assert left.is_dir() and [path.name for path in folder.glob(".*")] == [left.name]
 
-    def test_a_checkpoint_of_another_configuration_is_not_resumed(self, cartoons, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(("now", "kind"), [({"lambda1": 3.0}, training.CHECKPOINT), ({}, training.CHECKPOINT + 1)])
+    def test_a_checkpoint_of_another_configuration_or_kind_is_not_resumed(self, cartoons, tmp_path, monkeypatch, now, kind):
         def killed(folder, *state):
             if "classifier" in folder.parts:
                 finish(folder, *state)
@@ -284,7 +285,8 @@ class TestTrainRow:
             with pytest.raises(KeyboardInterrupt):
                 train(tiny(), cartoons, tmp_path)
         assert (tmp_path / "chan_vese" / "seed0" / "checkpoint.pt").exists()
-        _, lines = train(tiny(lambda1=3.0), cartoons, tmp_path)
+        monkeypatch.setattr(training, "CHECKPOINT", kind)
+        _, lines = train(tiny(**now), cartoons, tmp_path)
         assert len([line for line in lines if "/chan_vese/" in line]) == 2
 
     def test_pictures_of_another_size_are_refused_before_anything_is_written(self, cartoons, tmp_path):

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-import sys
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,13 +12,22 @@ from typing import Any
 
 from bipartition import notebooks
 
-__all__ = ["Aside", "cores"]
+__all__ = ["Aside", "at_a_time", "cores"]
 
 
 def cores() -> int:
     """How many cores may be used: what OMP_NUM_THREADS says, else those that the system gives this process."""
     said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(said) if said.isdecimal() and int(said) else len(os.sched_getaffinity(0))
+
+
+def at_a_time() -> int:
+    """How many notebooks at a time: two on a CPU, whose cores one training of small pictures cannot fill; one beside a GPU.
+
+    Told without PyTorch, which would open the card and hold half a gigabyte in a process that only waits.
+    """
+    card = Path("/proc/driver/nvidia/version").exists() and os.environ.get("ACCELERATE_TORCH_DEVICE") != "cpu"
+    return 1 if card else min(2, cores())
 
 
 class Aside:
@@ -34,16 +43,13 @@ class Aside:
 
     def __init__(self, source: Path, target: Path, parameters: Mapping[str, Any], threads: int) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._heard, told = spawn.Pipe(duplex=False)
-        self._process = spawn.Process(target=_execute, args=(told, source, target, dict(parameters)))
-        with _variable("OMP_NUM_THREADS", str(threads)):
+        self._target = target
+        self.told, tell = spawn.Pipe(duplex=False)
+        """What `multiprocessing.connection.wait` can wait for: ready when there is something to hear at its `end`."""
+        self._process = spawn.Process(target=_execute, args=(tell, source, target, dict(parameters)), daemon=True)
+        with _variable("OMP_NUM_THREADS", str(threads)), _deaf_to_interrupts():
             self._process.start()
-        told.close()
-
-    @property
-    def sentinel(self) -> int:
-        """What `multiprocessing.connection.wait` can wait for: ready when the process has ended."""
-        return self._process.sentinel
+        tell.close()
 
     def end(self) -> None:
         """Wait until it has ended.
@@ -53,18 +59,19 @@ class Aside:
         NotebookError, OSError
             What `execute` raised there, or that the process is gone.
         """
-        self._process.join()
         try:
-            error = self._heard.recv()
+            error = self.told.recv()  # before the process is waited for, which may wait for a long message to be read
         except EOFError:
-            error = notebooks.NotebookError(f"the process that executed it ended with status {self._process.exitcode}")
+            self._process.join()
+            error = notebooks.NotebookError(f"{self._target.name} was not executed to its end: the process that did it "
+                                            f"{notebooks.in_words(self._process.exitcode)}")
+        self._process.join()
         if error is not None:
             raise error
 
     def stop(self) -> None:
-        """End it at once; its kernel notices, and ends too."""
+        """End it; its kernel notices, and ends too."""
         self._process.terminate()
-        self._process.join()
 
 
 @contextmanager
@@ -80,17 +87,30 @@ def _variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
-def _execute(told: Connection, source: Path, target: Path, parameters: dict[str, Any]) -> None:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C waits; a process that is started meanwhile is deaf to it until it says otherwise."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _execute(tell: Connection, source: Path, target: Path, parameters: dict[str, Any]) -> None:
     """In the process: tell None, or the error."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         notebooks.execute(source, target, parameters)
     except KeyboardInterrupt:
-        sys.exit(130)  # the terminal sent it to all; who waits for us says so
+        os._exit(130)  # the terminal sent it to all, and who waits for this process says so
     except (notebooks.NotebookError, OSError) as error:
-        told.send(error)
+        tell.send(error)
+    except Exception as error:
+        tell.send(notebooks.NotebookError(f"{source.name}: {type(error).__name__}: {error}"))
     else:
-        told.send(None)
+        tell.send(None)
 
 
 def _end_with_parent() -> None:

@@ -148,7 +148,7 @@ class PatchConvolution(nn.Module):
     -----
     The weight has the shape (out, 9 in), taps before channels, as it is read here and as `torch.channels_last` would hold it;
     fused optimisers copy the gradient of a weight whose memory is in another order than its shape.  A state dict has it as
-    torchvision does.
+    torchvision does.  Under autocast the up to nine gradients that meet in a pixel are added up in bfloat16.
     """
 
     PIXELS = 16
@@ -175,10 +175,11 @@ class PatchConvolution(nn.Module):
         return self.weight.view(-1, 3, 3, self.inputs).permute(0, 3, 1, 2)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self._kernels() if keep_vars else self._kernels().detach()
+        destination[f"{prefix}weight"] = self._kernels().detach()
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
-        if (kernels := state.get(f"{prefix}weight")) is not None:
+        kernels = state.get(f"{prefix}weight")
+        if kernels is not None and kernels.shape[1:] == (self.inputs, 3, 3):  # else it is refused as any other
             state[f"{prefix}weight"] = _taps_first(kernels)
         super()._load_from_state_dict(state, prefix, *others)
 

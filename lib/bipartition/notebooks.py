@@ -10,7 +10,7 @@ from typing import Any
 
 from bipartition import runs
 
-__all__ = ["NotebookError", "execute", "parameter_names"]
+__all__ = ["NotebookError", "execute", "in_words", "parameter_names"]
 
 
 class NotebookError(RuntimeError):
@@ -97,7 +97,7 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
     except PapermillExecutionError as error:
         raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     except DeadKernelError as error:
-        raise NotebookError(f"lost its kernel: the process {_in_words(ended)}") from error
+        raise NotebookError(f"lost its kernel: the process {in_words(ended[-1] if ended else None)}") from error
     except (NoSuchKernel, RuntimeError) as error:
         raise NotebookError(f"could not be run: {error}") from error
 
@@ -135,13 +135,13 @@ def _remembering(ended: list[int]) -> type:
     return Remembering
 
 
-def _in_words(ended: list[int]) -> str:
+def in_words(status: int | None) -> str:
     """What became of a process, by its exit status, negative where a signal ended it."""
-    if not ended:
+    if status is None:
         return "is gone, nobody saw why"
-    if ended[-1] >= 0:
-        return f"ended itself with status {ended[-1]}"
-    name = signal.Signals(-ended[-1]).name
+    if status >= 0:
+        return f"ended itself with status {status}"
+    name = signal.Signals(-status).name
     return f"was ended by {name}" + (", as the system does for want of memory" if name == "SIGKILL" else "")
 
 

@@ -1,4 +1,4 @@
-"""From photographs to the report: makes what is missing or out of date, one notebook after another.
+"""From photographs to the report: makes what is missing or out of date, one notebook after another or two at a time.
 
 ``python -m bipartition.pipeline --profile demo`` is what ``make reproduce`` calls.
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bipartition import runs
+from bipartition.beside import Aside, at_a_time, cores
 from bipartition.datasets import NAMES
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
@@ -29,6 +30,10 @@ PROCESSES, FIRST = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK"
 
 PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
 """Environment variables that name a file or a folder."""
+
+
+FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
+"""What a task raises where it cannot do its work; its message says why."""
 
 
 class PipelineError(RuntimeError):
@@ -96,7 +101,7 @@ def reproduce(request: Request, jobs: int = 1) -> int:
                 for task in due:
                     forget(task, request.folder)
             # of what is asked for, not of what is left to do: what was interrupted goes on with as many threads
-            lanes = min(jobs or _lanes(), len(stage)) if due and request.notebooks and len(stage) > 1 else 1
+            lanes = min(jobs or at_a_time(), len(stage)) if due and request.notebooks and len(stage) > 1 else 1
             if lanes > 1:
                 _side_by_side(due, lanes, begin, finish)
             else:
@@ -128,17 +133,9 @@ def _bookkeeping(request: Request, tasks: list[Task]) -> tuple[Callable[[Task], 
     return begin, finish
 
 
-def _lanes() -> int:
-    """How many notebooks at a time: two on a CPU, whose cores one training of small pictures cannot fill; one on a GPU."""
-    from bipartition.beside import cores
-    from bipartition.devices import accelerator_for_this_machine
-    return min(2, cores()) if accelerator_for_this_machine().device.type == "cpu" else 1
-
-
 def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], float],
                   finish: Callable[[Task, float], None]) -> None:
     """Give the tasks to processes, `lanes` at a time.  After one has failed no other begins, and those at work end theirs."""
-    from bipartition.beside import Aside, cores
     waiting, running, failed = deque(tasks), {}, None
     try:
         while running or waiting and not failed:
@@ -146,16 +143,17 @@ def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], flo
                 task = waiting.popleft()
                 began = begin(task)
                 process = Aside(*task.notebook, threads=max(1, cores() // lanes))
-                running[process.sentinel] = process, task, began
-            for sentinel in multiprocessing.connection.wait(running):
-                process, task, began = running.pop(sentinel)
+                running[process.told] = process, task, began
+            for told in multiprocessing.connection.wait(running):
+                process, task, began = running.pop(told)
                 try:
                     process.end()
                     finish(task, began)
-                except (RuntimeError, OSError) as error:
-                    failed = failed or error
+                except FAILURES as error:
+                    _say(f"{task.name} failed: {error}")
                     if running:
-                        _say(f"{task.name} failed; waiting for {' and '.join(other.name for _, other, _ in running.values())}")
+                        _say(f"waiting for {' and '.join(other.name for _, other, _ in running.values())}")
+                    failed = failed or error
     finally:
         for process, _, _ in running.values():
             process.stop()
@@ -191,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
+    except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")

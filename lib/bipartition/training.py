@@ -33,6 +33,8 @@ from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
 
+CHECKPOINT = 2
+"""Counts the changes of what a checkpoint holds: one of an earlier kind is not read, and its run begins anew."""
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -195,11 +197,10 @@ def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers:
     if not path.is_file():
         return [], 0.0
     try:
-        # Not straight to the device: Adam counts its steps on the CPU, and would wait for the card at each of them.
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a checkpoint, or a damaged one; delete it, and the run begins anew") from error
-    if state["made_by"] != runs.fingerprint(made_by):
+    if state["made_by"] != runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}):
         return [], 0.0
     learner.network.load_state_dict(state["network"])
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
@@ -213,7 +214,7 @@ def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, sc
                      history: list[dict[str, float]], minutes: float) -> None:
     stream = io.BytesIO()
     torch.save({
-        "made_by": runs.fingerprint(made_by),
+        "made_by": runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}),
         "network": learner.network.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
         "schedulers": {name: scheduler.state_dict() for name, scheduler in schedulers.items()},
