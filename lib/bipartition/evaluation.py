@@ -6,6 +6,7 @@ pixels of the truth (255) count neither for nor against.  The contour has measur
 `bipartition.contours`; they fill the void first.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -188,20 +189,25 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     if values.size == 0:
         return Interval(np.nan, np.nan, np.nan)
 
-    random = np.random.default_rng(seed)
-    seeds = len(values)
-    seed_weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    of_groups = [values[:, groups == name] for name in dict.fromkeys(groups.tolist())]
+    seed_weights, *weights = _shares(seed, resamples, (len(values), *(len(each[0]) for each in of_groups)))
     means, draws = [], np.zeros(resamples)
-    names = list(dict.fromkeys(groups.tolist()))
-    for name in names:
-        of_group = values[:, groups == name]
-        pictures = of_group.shape[1]
-        weights = random.multinomial(pictures, np.full(pictures, 1 / pictures), size=resamples) / pictures
-        draws += ((weights @ of_group.T) * seed_weights).sum(axis=1) / len(names)
+    for of_group, share in zip(of_groups, weights, strict=True):
+        draws += ((share @ of_group.T) * seed_weights).sum(axis=1) / len(of_groups)
         means.append(of_group.mean())
     tail = (1 - COVERAGE) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(float(np.mean(means)), float(low), float(high))
+
+
+@functools.lru_cache(maxsize=16)
+def _shares(seed: int, resamples: int, counts: tuple[int, ...]) -> list[np.ndarray]:
+    """What share of each resample each of so many things has, one array (resamples, count) after the other.
+
+    A table asks for hundreds of intervals of the same counts.
+    """
+    random = np.random.default_rng(seed)
+    return [random.multinomial(count, np.full(count, 1 / count), size=resamples) / count for count in counts]
 
 
 def paired_difference(first: Any, second: Any, groups: Sequence | None = None, **options: int) -> Interval:

@@ -87,14 +87,14 @@ def plan(request: Request) -> list[Task]:
                      for dataset in request.datasets for seed in request.seeds for row in _in_turn(request.rows)]
         tasks += [*_weights(request, trainings), *trainings]
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
-    tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
-                       ["figures.py", "companion.py"])
-              for name, pictures in PICTURES.items() if name in drawable]
-    if "table1" in drawable:
+    if "table1" in drawable:  # first, as the longest: figures are drawn beside it
         code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
                 "sensitivities.py", *map(str, (runs.published_trials(), TRIED_FROM))]
         outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
         tasks.append(_drawing(request, "table1", outputs, code))
+    tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
+                       ["figures.py", "companion.py"])
+              for name, pictures in PICTURES.items() if name in drawable]
     if "pets" in request.steps:
         tasks.append(_pets(request))
     if "lessons" in request.steps:
