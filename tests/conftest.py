@@ -22,11 +22,17 @@ training: {size: 32, batch_size: 8, epochs: 1, warmup_epochs: 1, weights: none, 
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than a few seconds; taken last")
+    config.addinivalue_line("markers", "slow: takes more than a few seconds, or so many `seconds`; taken last")
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    items.sort(key=cost)
+
+
+def cost(item):
+    """Quick tests first, and of the slow ones the longest first: else one process waits for what another began last."""
+    slow = item.get_closest_marker("slow")
+    return (True, -slow.kwargs.get("seconds", 0)) if slow else (False, 0)
 
 
 @pytest.fixture(scope="session")

@@ -548,7 +548,7 @@ print("done", flush=True)
 """Slow enough for a kill to fall anywhere; on an idle machine the three parts take about as long as each other."""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=35)
 def test_a_kill_at_any_moment_loses_nothing_and_the_next_call_completes(served, tmp_path, monkeypatch):
     made = write_oxford_pets(tmp_path / "made", each=12, size=(120, 90))
     offer_pets(served, made, ("/ranges/",))

@@ -26,7 +26,7 @@ def miniatures(places, monkeypatch):
     return places
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=27)
 def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
     """Only the number of steps and the batch are cut down; what is left of the profile is the paper's."""
     content = yaml.safe_load((root / "profiles" / "paper.yaml").read_text(encoding="utf-8"))

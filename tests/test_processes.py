@@ -90,7 +90,7 @@ def script(tmp_path):
     return write
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=27)
 def test_two_processes_have_the_gradients_of_one_on_all_pictures(script, tmp_path):
     one, two = (gradients(processes, script(GRADIENTS), tmp_path / str(processes)) for processes in (1, 2))
     assert [one.pop("processes"), two.pop("processes")] == [1, 2]
@@ -110,7 +110,7 @@ def gradients(processes, script, path):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=30)
 @pytest.mark.parametrize(("first", "second"), [(2, 1), (1, 2)])
 def test_another_number_of_processes_goes_on_where_the_first_were_stopped(script, tmp_path, places, first, second):
     given = tmp_path / "runs", json.dumps(configured().to_dict())

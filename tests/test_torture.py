@@ -25,7 +25,7 @@ def fake(torture, monkeypatch):
 CALM = "if 'calm' in str(out): run.write_text('7'); time.sleep(3); sys.exit()\n"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=90)
 def test_killed_six_times_the_pipeline_gives_the_same_bytes(torture, tmp_path):
     tally = torture.torture(tmp_path, kills=6, seed=0, options=["--no-notebooks"])
     assert tally.good and tally.kills == tally.during.total() == 6 and tally.completed == 2, str(tally)

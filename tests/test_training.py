@@ -416,7 +416,7 @@ class Discs(Prepared):
         return discs(512, 0) if split == "train" else discs(60, 1)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(seconds=40)
 @pytest.mark.parametrize("row", ["chan_vese", "mumford_shah"])
 def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(row, tmp_path):
     fields = {field.name: None for field in dataclasses.fields(Prepared)}
