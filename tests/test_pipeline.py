@@ -561,11 +561,10 @@ def test_a_notebook_that_fails_lets_its_neighbour_end_and_no_other_begin(beside,
     assert "train-cartoons-chan_vese-seed0: done" in said and "mumford_shah" not in said
 
 
-def test_a_process_that_cannot_read_its_notebook_or_is_gone_says_which_and_why(tmp_path, monkeypatch):
+def test_a_process_that_cannot_read_its_notebook_or_is_gone_says_which_and_why(tmp_path):
     (tmp_path / "no.ipynb").write_text("no JSON", encoding="utf-8")
     with pytest.raises(NotebookError, match=r"^no.ipynb: NotJSONError: Notebook does not appear to be JSON"):
         Aside(tmp_path / "no.ipynb", tmp_path / "copy.ipynb", {}, threads=1).end()
-    (tmp_path / "pipe.ipynb").unlink(missing_ok=True)
     os.mkfifo(tmp_path / "pipe.ipynb")  # nobody writes: the process waits
     process = Aside(tmp_path / "pipe.ipynb", tmp_path / "copy.ipynb", {}, threads=1)
     os.kill(process._process.pid, signal.SIGKILL)

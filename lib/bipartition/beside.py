@@ -46,8 +46,8 @@ class Aside:
         self._target = target
         self.told, tell = spawn.Pipe(duplex=False)
         """What `multiprocessing.connection.wait` can wait for: ready when there is something to hear at its `end`."""
-        self._process = spawn.Process(target=_execute, args=(tell, source, target, dict(parameters)), daemon=True)
-        with _variable("OMP_NUM_THREADS", str(threads)), _deaf_to_interrupts():
+        self._process = spawn.Process(target=_execute, args=(tell, threads, source, target, dict(parameters)), daemon=True)
+        with _deaf_to_interrupts():
             self._process.start()
         tell.close()
 
@@ -75,19 +75,6 @@ class Aside:
 
 
 @contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-@contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
     """Ctrl-C waits; a process that is started meanwhile is deaf to it until it says otherwise."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -97,8 +84,9 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _execute(tell: Connection, source: Path, target: Path, parameters: dict[str, Any]) -> None:
+def _execute(tell: Connection, threads: int, source: Path, target: Path, parameters: dict[str, Any]) -> None:
     """In the process: tell None, or the error."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for the kernel
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
