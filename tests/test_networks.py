@@ -155,20 +155,19 @@ class TestDecoder:
     def test_a_convolution_by_its_patches_is_as_exact_as_the_usual_one_under_autocast(self):
         convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
         patches = PatchConvolution(convolution)
-        x, weight = torch.randn(4, 256, 4, 4), torch.randn(4, 256, 4, 4)
+        x, weight = torch.randn(2, 4, 256, 4, 4, dtype=torch.bfloat16)  # what reaches it from the layer before, and after
 
-        def found(network, **to):
-            inputs = x.to(**to).requires_grad_(True)
-            network = network.to(**to)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not to):
+        def found(network, dtype):
+            inputs = x.to(dtype).requires_grad_(True)
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
                 answer = network(inputs)
             return answer.detach(), torch.autograd.grad((weight * answer).sum(), inputs)[0]
 
-        usual, own = found(convolution), found(patches)
-        exact = found(convolution, dtype=torch.float64)
+        usual, own = found(convolution, torch.bfloat16), found(patches, torch.bfloat16)
+        exact = found(convolution.double(), torch.float64)
         for theirs, ours, truth in zip(usual, own, exact, strict=True):
             error = (ours - truth).norm() / truth.norm()
-            assert error < 0.01 and error < 2 * (theirs - truth).norm() / truth.norm()
+            assert error < 0.01 and error < 1.5 * (theirs - truth).norm() / truth.norm()
 
     @pytest.mark.parametrize("shape", [(5, 53), (5, 54, 1, 1), (5, 7, 3, 3)])
     def test_kernels_of_another_shape_are_refused(self, shape):

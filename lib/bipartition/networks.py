@@ -148,7 +148,8 @@ class PatchConvolution(nn.Module):
     -----
     The weight has the shape (out, 9 in), taps before channels, as it is read here and as `torch.channels_last` would hold it;
     fused optimisers copy the gradient of a weight whose memory is in another order than its shape.  A state dict has it as
-    torchvision does.  Under autocast the up to nine gradients that meet in a pixel are added up in bfloat16.
+    torchvision does.  Patches are picked by a product with zeros and ones: on the way back it adds up the gradients of the
+    up to nine patches that share a pixel in float32 also under autocast, which indexing would do in bfloat16.
     """
 
     PIXELS = 16
@@ -165,9 +166,8 @@ class PatchConvolution(nn.Module):
         rows, columns = math.ceil(height / self.stride), math.ceil(width / self.stride)
         if x.device.type != "cpu" or rows * columns > self.PIXELS:
             return F.conv2d(x, self._kernels(), stride=self.stride, padding=1)
-        pixels = F.pad(x.permute(0, 2, 3, 1).flatten(1, 2), (0, 0, 1, 0))
-        seen = torch.tensor(_taps(height, width, self.stride))
-        patches = pixels.index_select(1, seen).view(len(x), rows, columns, -1)
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
+        patches = (_patches(height, width, self.stride).to(x.dtype) @ pixels).view(len(x), rows, columns, -1)
         return F.linear(patches, self.weight).permute(0, 3, 1, 2)
 
     def _kernels(self) -> Tensor:
@@ -190,11 +190,10 @@ def _taps_first(kernels: Tensor) -> Tensor:
 
 
 @functools.cache
-def _taps(height: int, width: int, stride: int) -> list[int]:
-    """What each pixel of the answer sees: nine numbers of pixels, counted from 1, with 0 for all outside."""
-    return [1 + y * width + x if 0 <= y < height and 0 <= x < width else 0
-            for row in range(0, height, stride) for column in range(0, width, stride)
-            for y in range(row - 1, row + 2) for x in range(column - 1, column + 2)]
+def _patches(height: int, width: int, stride: int) -> Tensor:
+    """Which pixel each of nine taps of each answer sees: zeros and ones, shape (9 answers, pixels); outside is none."""
+    inside = F.unfold(torch.eye(height * width).view(-1, 1, height, width), 3, padding=1, stride=stride)
+    return inside.permute(2, 1, 0).flatten(0, 1).contiguous()
 
 
 class TapConvolution(nn.Conv2d):
