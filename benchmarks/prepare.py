@@ -27,6 +27,7 @@ from PIL import Image
 from bipartition.datasets import open_dataset
 from bipartition.datasets import prepare as preparation
 from bipartition.datasets.download import VARIABLES, located
+from bipartition.machine import cores
 
 VALIDATION = 40
 MEMORY_AT = (1000, 3000)
@@ -48,7 +49,7 @@ def main() -> None:
 
     for dataset in {*options.datasets, "dogs-vs-cats"} & VARIABLES.keys():  # found or fetched here, once for all processes
         os.environ[VARIABLES[dataset]] = str(located(dataset)[0])
-    print(f"{preparation._cores()} cores, Pillow {Image.__version__}, {options.size} pixels, {options.rounds} rounds; "
+    print(f"{cores()} cores, Pillow {Image.__version__}, {options.size} pixels, {options.rounds} rounds; "
           "median [smallest, largest]\n")
     print("| data set | photographs | Pillow alone, photographs/s | prepared, photographs/s | share of Pillow's |")
     print("| :-- | --: | --: | --: | :-: |")
@@ -107,7 +108,7 @@ def _measured(kind: str, dataset: str, count: int, size: int) -> dict[str, float
     if kind == "prepare":
         preparation.prepare(dataset, size, limits)
     else:
-        with ThreadPoolExecutor(preparation._cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for _ in pool.map(lambda paths: _bare(paths, size), files):
                 pass
     return {"photographs": len(files), "seconds": time.perf_counter() - began, "before": before, "peak": _peak(),

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bipartition import devices
+from bipartition import devices, machine
 
 OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver."
 
@@ -69,7 +69,7 @@ def test_the_cpu_may_be_asked_for(monkeypatch):
 
 
 def test_a_card_beside_which_the_cpu_trains_is_named_with_the_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(devices, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     no_gpu(monkeypatch, OLD_DRIVER)
     assert devices.unused_card() is None
     (tmp_path / "version").touch()

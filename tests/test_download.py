@@ -557,7 +557,7 @@ def test_a_kill_at_any_moment_loses_nothing_and_the_next_call_completes(served, 
     (tmp_path / "archives.json").write_text(json.dumps({part: dataclasses.asdict(download.ARCHIVES[part]) for part in parts}))
     monkeypatch.setattr(Handler, "pace", 0.3 / (sum(download.ARCHIVES[part].packed for part in parts) / 2**14))
     monkeypatch.setattr(preparation, "BLOCK", 8)
-    monkeypatch.setattr(preparation, "_cores", lambda: 1)  # here; those that are killed have two, or what there is
+    monkeypatch.setattr(preparation, "cores", lambda: 1)  # here; those that are killed have two, or what there is
 
     def start(data):
         monkeypatch.setenv("BIPARTITION_DATA", str(data))

@@ -300,6 +300,14 @@ class TestRandomCrops:
         assert crops.min() >= 0 and crops.max() <= 1
         assert crops[:, 0, 16, 16].std() > 0.05
 
+    def test_autocast_rounds_no_places(self):
+        first, second = (self.crops_under_autocast(enabled) for enabled in (False, True))
+        assert torch.equal(first, second)
+
+    def crops_under_autocast(self, enabled):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            return random_crops(self.ramp(4), 0.1, torch.Generator().manual_seed(0))
+
     def test_the_same_generator_crops_the_same(self):
         first, second = (random_crops(self.ramp(4), 0.5, torch.Generator().manual_seed(1)) for _ in range(2))
         assert torch.equal(first, second)

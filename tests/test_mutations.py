@@ -3,9 +3,9 @@
 ``python tests/test_mutations.py`` writes the list of them, results/published/faults.md.
 """
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -46,18 +46,38 @@ FAULTS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that have imported what takes seconds, and nothing of the library: copies of one that has done nothing else."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["accelerate", "matplotlib.pyplot", "pandas", "skimage.segmentation", "torchvision.models"])
+    return context
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("module", "right", "wrong", "tests"), FAULTS, ids=[f"{one[0]}-{one[2][:50]}" for one in FAULTS])
-def test_a_fault_is_noticed(module, right, wrong, tests, root, tmp_path):
+def test_a_fault_is_noticed(module, right, wrong, tests, root, tmp_path, processes):
     shutil.copytree(root / "lib", tmp_path / "lib", ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "lib" / "bipartition" / f"{module}.py"
     source = path.read_text(encoding="utf-8")
     assert source.count(right) == 1, f"{module}.py no longer reads {right!r} in one place: name the fault anew"
     path.write_text(source.replace(right, wrong), encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", str(root / "tests" / f"{tests}.py")]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path / "lib")}, capture_output=True, text=True,
-                          check=False, cwd=root)
-    assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    log = tmp_path / "log"
+    process = processes.Process(target=_run, args=(str(tmp_path / "lib"), str(root / "tests" / f"{tests}.py"), str(log)))
+    process.start()
+    process.join()
+    said = log.read_text(encoding="utf-8")
+    assert process.exitcode == 1 and "1 failed" in said, said[-4000:]
+
+
+def _run(library, tests, log):
+    """In a process of its own: the tests, on the library in that folder; says everything to `log`."""
+    with open(log, "w", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ["PYTHONPATH"] = library
+    sys.path.insert(0, library)
+    sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", tests]))
 
 
 def _code(line):

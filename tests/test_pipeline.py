@@ -14,8 +14,8 @@ import nbformat
 import pytest
 import yaml
 
-from bipartition import datasets, notebooks, pipeline, runs, tasks
-from bipartition.beside import Aside, at_a_time, cores
+from bipartition import datasets, machine, notebooks, pipeline, runs, tasks
+from bipartition.beside import Aside, at_a_time
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
@@ -575,12 +575,14 @@ def test_a_process_that_cannot_read_its_notebook_or_is_gone_says_which_and_why(t
 @pytest.mark.parametrize(("card", "device", "threads", "number"), [
     (False, "", "8", 2), (False, "", "1", 1), (True, "", "8", 1), (True, "cpu", "8", 2)])
 def test_two_notebooks_at_a_time_on_a_cpu_and_one_on_a_gpu(monkeypatch, card, device, threads, number):
-    monkeypatch.setattr(Path, "exists", lambda path: card)
+    monkeypatch.setattr(machine, "DRIVER", Path(sys.executable if card else "no driver"))
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
-    assert at_a_time() == number and cores() == int(threads)
+    assert at_a_time() == number and machine.threads() == int(threads)
     monkeypatch.setenv("OMP_NUM_THREADS", "")
-    assert cores() == len(os.sched_getaffinity(0))
+    assert machine.threads() == machine.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on a Mac
+    assert machine.threads() == os.cpu_count()
 
 
 @pytest.mark.slow

@@ -253,7 +253,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(voc, data, monkeypatch)
     expected = prepare("voc2012", 32)
     shutil.rmtree(expected.folder)
     monkeypatch.setattr(module, "BLOCK", 4)
-    monkeypatch.setattr(module, "_cores", lambda: 1)
+    monkeypatch.setattr(module, "cores", lambda: 1)
     read, calls = photographs.read_photograph, []
 
     def interrupted(path, size):
@@ -275,7 +275,7 @@ def test_an_interrupted_preparation_goes_on_where_it_was(voc, data, monkeypatch)
 
 def prepared_by(processes, monkeypatch, name="voc2012", size=32, *, few=True):
     """Everything, decoded by so many processes, even if it is little."""
-    monkeypatch.setattr(module, "_cores", lambda: processes)
+    monkeypatch.setattr(module, "cores", lambda: processes)
     if few:
         monkeypatch.setattr(module, "BLOCK", 2)
         monkeypatch.setattr(module, "CHUNK", 1)
@@ -372,7 +372,7 @@ def work(*_):
     return None, ("more than a pipe holds" * 9999,)
 
 prepare._work, prepare._received = work, lambda *_: time.sleep(600)
-prepare.BLOCK, prepare.CHUNK, prepare._cores = 2, 1, lambda: 3
+prepare.BLOCK, prepare.CHUNK, prepare.cores = 2, 1, lambda: 3
 prepare.prepare("voc2012", 32)
 """
     with subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True) as child:

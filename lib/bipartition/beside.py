@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import notebooks
+from bipartition.machine import card_is_wanted, threads
 
-__all__ = ["Aside", "at_a_time", "cores"]
-
-
-def cores() -> int:
-    """How many cores may be used: what OMP_NUM_THREADS says, else those that the system gives this process."""
-    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(said) if said.isdecimal() and int(said) else len(os.sched_getaffinity(0))
+__all__ = ["Aside", "at_a_time"]
 
 
 def at_a_time() -> int:
@@ -26,8 +21,7 @@ def at_a_time() -> int:
 
     Told without PyTorch, which would open the card and hold half a gigabyte in a process that only waits.
     """
-    card = Path("/proc/driver/nvidia/version").exists() and os.environ.get("ACCELERATE_TORCH_DEVICE") != "cpu"
-    return 1 if card else min(2, cores())
+    return 1 if card_is_wanted() else min(2, threads())
 
 
 class Aside:

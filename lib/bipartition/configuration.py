@@ -176,7 +176,7 @@ class Configuration:
             _require(self, name, getattr(self, name) > 0, "greater than 0")
         for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
             _require(self, name, (getattr(self, name) or 0) >= 0, "0 or greater")
-        if self.judge == "turns" and self.row in ROWS and ROWS[self.row].network == "bipartition":
+        if self.judge_has_turns:
             _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")
         _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
         _require(self, "size", self.size % 4 == 0, "a multiple of 4, the stride of the decoders' grid")
@@ -211,6 +211,11 @@ class Configuration:
         return cls(**{name: _number(value) if types[name] in (float, float | None) else value
                       for name, value in merged.items()})
 
+    @property
+    def judge_has_turns(self) -> bool:
+        """Whether a copy of the classifier judges, and learns between epochs."""
+        return self.judge == "turns" and self.row in ROWS and ROWS[self.row].network == "bipartition"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
@@ -224,6 +229,8 @@ class Configuration:
             read = READS[row.network]
             if row.energy != "mumford_shah":
                 read = read - {"lambda3", "lambda4", "matrix_rate"}
+            if row.energy is not None:
+                read = read - {"regularised"}
             if self.judge != "turns":
                 read = read - {"judge_turns"}
         return {name: value for name, value in self.to_dict().items() if name in read}

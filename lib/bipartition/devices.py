@@ -6,7 +6,6 @@ parameters at every step.  All draw the same random numbers.
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
 import torch.distributed
@@ -14,13 +13,10 @@ from accelerate import Accelerator
 from accelerate.state import is_initialized
 from torch import Tensor, nn
 
+from bipartition.machine import ASKED, card_is_wanted
+
 __all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "mean_over_processes",
            "unused_card"]
-
-ASKED = "ACCELERATE_TORCH_DEVICE"
-"""Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Is there while NVIDIA's kernel module is loaded."""
 
 
 def accelerator_for_this_machine() -> Accelerator:
@@ -53,7 +49,7 @@ def accelerator_for_this_machine() -> Accelerator:
 
 def unused_card() -> str | None:
     """One line if this machine has an NVIDIA card that PyTorch cannot use, so that nobody trains beside it unawares."""
-    if not DRIVER.exists() or torch.cuda.is_available() or os.environ.get(ASKED) == "cpu":
+    if not card_is_wanted() or torch.cuda.is_available():
         return None
     return f"this machine has an NVIDIA card that PyTorch {torch.__version__} cannot use ({_why_not()}): training on the CPU"
 

@@ -18,7 +18,6 @@ from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Split
 from bipartition.devices import average_statistics, mean_over_processes
 from bipartition.learners import JudgeLearner, Learner, random_crops
-from bipartition.rows import ROWS
 
 __all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
 
@@ -144,15 +143,14 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
 
 def judges_turn(learner: Learner, material: Material, configuration: Configuration, epoch: int) -> dict[str, float]:
     """Where the judge has turns and this epoch begins with one: `JUDGE_PASSES` over the pictures; its losses in the last."""
-    judged = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
-    if not judged or not 1 <= epoch <= configuration.judge_turns:
+    if not configuration.judge_has_turns or not 1 <= epoch <= configuration.judge_turns:
         return {}
     taught = dataclasses.replace(configuration, batch_size=min(configuration.warmup_batch_size, len(material.ids)),
                                  crops=1.0)
     judge, steps = JudgeLearner(learner), len(material.ids) // taught.batch_size
     schedulers = schedulers_for(judge, steps * JUDGE_PASSES)
     for again in range(JUDGE_PASSES):
-        means = train_epoch(judge, material, taught, JUDGE_PASSES * epoch + again, steps, schedulers, purpose="judge")
+        means = train_epoch(judge, material, taught, epoch, steps, schedulers, purpose=f"judge {again}")
     return means
 
 

@@ -111,8 +111,9 @@ def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
     centre = (1 - extent) * (2 * torch.rand(count, 2, generator=rng) - 1)
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = extent[:, 0], extent[:, 1], centre
-    grid = F.affine_grid(affine.to(image.device, image.dtype), list(image.shape), align_corners=False)
-    cropped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    with torch.autocast(image.device.type, enabled=False):  # which would round places to the fourth part of a pixel
+        grid = F.affine_grid(affine.to(image.device, image.dtype), list(image.shape), align_corners=False)
+        cropped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return cropped.contiguous(memory_format=torch.channels_last)
 
 

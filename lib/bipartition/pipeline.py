@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bipartition import runs
-from bipartition.beside import Aside, at_a_time, cores
+from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
+from bipartition.machine import threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
 from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, plan, remember
@@ -142,7 +143,7 @@ def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], flo
             while waiting and len(running) < lanes and not failed:
                 task = waiting.popleft()
                 began = begin(task)
-                process = Aside(*task.notebook, threads=max(1, cores() // lanes))
+                process = Aside(*task.notebook, threads=max(1, threads() // lanes))
                 running[process.told] = process, task, began
             for told in multiprocessing.connection.wait(running):
                 process, task, began = running.pop(told)

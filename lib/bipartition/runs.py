@@ -28,7 +28,7 @@ __all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_ro
            "published_trials", "read_json", "results_root", "run_folder", "sweep", "sync", "weights_file", "weights_source",
            "write_array", "write_bytes", "write_json", "write_text"]
 
-METHOD_VERSION = 5
+METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
 

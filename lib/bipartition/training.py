@@ -227,7 +227,7 @@ def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, sc
 def _too_large(configuration: Configuration, accelerator: Accelerator, train: Split) -> str:
     """What is said where the device's memory is too small; the judge's turns have the warm-up's mini-batches."""
     sizes = {} if configuration.row == WARM_UP else {"batch_size": configuration.batch_size}
-    if configuration.row == WARM_UP or configuration.judge == "turns":
+    if configuration.row == WARM_UP or configuration.judge_has_turns:
         sizes["warmup_batch_size"] = configuration.warmup_batch_size
     now = ", ".join(f"{name} = {size}" for name, size in sizes.items())
     half = ", ".join(f"{name}: {max(1, size // 2)}" for name, size in sizes.items())
@@ -244,8 +244,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     if configuration.size != prepared.size:
         raise ValueError(f"the run asks for pictures of size {configuration.size}, but {prepared.folder} holds size "
                          f"{prepared.size}; prepare {configuration.dataset} at {configuration.size}")
-    turns = configuration.judge == "turns" and ROWS[configuration.row].network == "bipartition"
-    for name in ("batch_size", "warmup_batch_size") if turns else ("batch_size",):
+    for name in ("batch_size", "warmup_batch_size") if configuration.judge_has_turns else ("batch_size",):
         if (size := getattr(configuration, name)) % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")

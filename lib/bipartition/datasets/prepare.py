@@ -24,6 +24,7 @@ from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
 from bipartition.datasets.folders import Interrupted, completed
 from bipartition.datasets.photographs import describe_files
+from bipartition.machine import cores
 
 __all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
 
@@ -216,7 +217,7 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dic
         arrays = {name: stack.enter_context(_ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
         bad, done = [], _done(folder / SOURCES)
         work = functools.partial(_work, dataset, items, size, list(arrays.values()))
-        outcomes = stack.enter_context(_in_turn(work, range(done, len(items)), min(_cores(), (len(items) - done) // BLOCK)))
+        outcomes = stack.enter_context(_in_turn(work, range(done, len(items)), min(cores(), (len(items) - done) // BLOCK)))
         while block := list(itertools.islice(outcomes, BLOCK)):  # the processes go on while a block is brought to disk
             done += len(block)
             bad += [reason for reason, _ in block if reason]
@@ -321,10 +322,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no file {error.filename}"
     return f"{error or type(error).__name__}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _ArrayFile:

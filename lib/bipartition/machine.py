@@ -1,0 +1,27 @@
+"""What can be said of this machine without PyTorch, which would open a card, and takes seconds to import."""
+
+import os
+from pathlib import Path
+
+__all__ = ["ASKED", "card_is_wanted", "cores", "threads"]
+
+ASKED = "ACCELERATE_TORCH_DEVICE"
+"""Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
+DRIVER = Path("/proc/driver/nvidia/version")
+"""Is there while NVIDIA's kernel module is loaded."""
+
+
+def card_is_wanted() -> bool:
+    """Whether there is an NVIDIA card, and nobody asked for the CPU."""
+    return DRIVER.exists() and os.environ.get(ASKED) != "cpu"
+
+
+def cores() -> int:
+    """How many cores the system gives this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads() -> int:
+    """How many threads may compute at a time: what OMP_NUM_THREADS says, else one for each core."""
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(said) if said.isdecimal() and int(said) else cores()
