@@ -152,7 +152,7 @@ def ceiling_table(configuration: Configuration, prepared: Prepared, start: Path,
 
 
 def _teach(learner: PartitionLearner, train: Split, chosen: np.ndarray) -> None:
-    """One step towards the true masks; every second batch is mirrored, void pixels do not count."""
+    """One step towards the true masks; about half of the batches are mirrored, void pixels do not count."""
     device = learner.accelerator.device
     mirrored = bool(chosen[0] % 2)
     objects, void = (torch.from_numpy(array).to(device) for array in

@@ -117,6 +117,13 @@ profile("a seed that is no number", "seeds = ['one']", "list of whole numbers", 
 profile("a size of its own for one row", "mumford_shah: size", "set it in training", per_row={"mumford_shah": {"size": 64}})
 
 
+@case("settings", "a mini-batch of one small picture", "batch_size = 1 with 1 process(es)", "at size 32", "write 2 or more")
+def _(folder):
+    os.environ["BIPARTITION_DATA"] = str(folder)
+    single = Configuration(row="chan_vese", dataset="cartoons", seed=0, size=32, batch_size=1)
+    train_row(single, prepare("cartoons", 32, {"train": 2, "val": 2}), folder / "run", profile="smoke")
+
+
 @case("profile", "a file that is no YAML", "mine.yaml is not readable as YAML")
 def _(folder):
     (folder / "mine.yaml").write_text("training: {size: 32", encoding="utf-8")
@@ -206,7 +213,8 @@ def _(folder):
     prepare("dogs-vs-cats", 16)
 
 
-@case("data", "a trimap with an unknown code", "trimaps/", "holds [7]", "codes are 0 to 3", "replace")
+@case("data", "a trimap with an unknown code", "trimaps/", "holds [7]", "codes are 1 object, 2 background, 3 undecided",
+      "replace")
 def _(folder):
     root = write_oxford_pets(folder)
     trimap = next((root / "annotations" / "trimaps").glob("[!.]*.png"))
@@ -215,6 +223,15 @@ def _(folder):
     Image.fromarray(codes).save(trimap)
     os.environ["OXFORD_PETS_ROOT"] = str(root)
     prepare("oxford-pets", 16)
+
+
+@case("data", "photographs of one class", "dogs-vs-cats has pictures of one class only, dog", "add pictures of another")
+def _(folder):
+    for cat in (write_dogs_vs_cats(folder) / "train").glob("cat.*"):
+        cat.unlink()
+    os.environ |= {"BIPARTITION_DATA": str(folder), "DOGS_VS_CATS_ROOT": str(folder)}
+    dogs = Configuration(row="chan_vese", dataset="dogs-vs-cats", seed=0, size=32)
+    train_row(dogs, prepare("dogs-vs-cats", 32), folder / "run", profile="smoke")
 
 
 @case("data", "an archive that writes beside its folder", "is refused", "'../outside'")
@@ -233,19 +250,19 @@ def _(folder):
 @case("masks", "a mask in colours", "is RGB", "palette indices are classes")
 def _(folder):
     Image.new("RGB", (8, 8)).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, classes=20, expected=(8, 8))
+    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(8, 8))
 
 
 @case("masks", "a mask of another size than its photograph", "is 8 x 8", "16 x 8", "must be equal")
 def _(folder):
     Image.new("L", (8, 8)).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, classes=20, expected=(16, 8))
+    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(16, 8))
 
 
-@case("masks", "a code beyond the classes", "holds [77]", "codes are 0 to 20 and 255")
+@case("masks", "a code beyond the classes", "holds [77]", "codes are 0 background, 1 cat, 255 void")
 def _(folder):
     Image.new("L", (8, 8), 77).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, classes=20, expected=(8, 8))
+    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(8, 8))
 
 
 @case("masks", "masks that are no bytes", "masks are float64 of shape (3, 4, 4)", "expected uint8 of shape (3, S, S)")

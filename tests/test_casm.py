@@ -62,7 +62,10 @@ class TestSnapshots:
     def test_the_first_is_kept_at_once_and_then_one_every_hundred_steps(self, learner, batch):
         learner.step(*batch, torch.Generator().manual_seed(0))
         assert len(learner.network.snapshots) == 1
-        learner.network.steps.fill_(100)
+        for before in (1, 99):
+            learner.network.steps.fill_(before)
+            learner.step(*batch, torch.Generator().manual_seed(0))
+        assert len(learner.network.snapshots) == 1 and int(learner.network.steps) == 100
         learner.step(*batch, torch.Generator().manual_seed(0))
         assert len(learner.network.snapshots) == 2
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from bipartition import devices, machine
 
@@ -35,8 +37,10 @@ def test_a_gpu_of_another_maker_is_taken_only_where_it_is_asked_for(monkeypatch,
 
 
 def test_the_choice_of_an_earlier_accelerator_stays():
-    first = devices.accelerator_for_this_machine()
-    assert devices.accelerator_for_this_machine().mixed_precision == first.mixed_precision
+    other = "no" if devices.accelerator_for_this_machine().mixed_precision == "bf16" else "bf16"
+    AcceleratorState._reset_state(reset_partial_state=True)
+    Accelerator(mixed_precision=other, cpu=True)
+    assert devices.accelerator_for_this_machine().mixed_precision == other
 
 
 def no_gpu(monkeypatch, why):

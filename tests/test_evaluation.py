@@ -227,7 +227,7 @@ class TestInterval:
             interval([[1.0, np.nan], [1.0, 1.0]])
 
     def test_groups_must_fit(self):
-        with pytest.raises(ValueError, match="3 groups for 2 pictures"):
+        with pytest.raises(ValueError, match=r"groups has shape \(3,\); it must be \(2,\)"):
             interval([1.0, 2.0], ["a", "b", "c"])
 
     def test_paired_difference_is_sharper_than_two_intervals(self):

@@ -71,7 +71,10 @@ def test_a_film_strip_has_a_panel_for_each_picture_and_leaves_places_empty():
 @pytest.mark.parametrize("matrices", [False, True])
 def test_a_diagram_says_the_shapes_of_a_forward_pass_and_leaves_no_hook(matrices):
     network = BiPartitionNetwork(Classifier(5), matrices=matrices)
+    before = [value.clone() for value in network.state_dict().values()]
     said = {text.get_text().split("\n")[-1] for text in network_diagram(network, torch.zeros(1, 3, 96, 64)).axes[0].texts}
     assert {"3×96×64", "64×24×16", "512×3×2", "5", "concatenated: 320×24×16", r"$\phi$: 1×96×64"} <= said
     assert ("$F$: 3×96×64" in said) == matrices
     assert not any(module._forward_hooks for module in network.modules())
+    assert network.training and all(map(torch.equal, before, network.state_dict().values()))
+    network_diagram(network, torch.zeros(1, 3, 32, 32))

@@ -353,6 +353,11 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
     assert len(asked) == (not set_aside)
     names = [task.name for task in tasks.plan(request)]
     assert set_aside == "named" or names.index("weights") == 1
+    if set_aside == "trained":  # once done, and with other settings not any more
+        path.write_text(path.read_text(encoding="utf-8").replace("epochs: 1", "epochs: 2"), encoding="utf-8")
+        request = request_for(str(path), steps="data train", notebooks=False)
+        again = next(task for task in tasks.plan(request) if task.name == "weights")
+        assert not tasks.is_up_to_date(again, request.folder)
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), steps="data"))]
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), rows="chan_vese_only"))]
 

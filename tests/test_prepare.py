@@ -23,7 +23,7 @@ from PIL import Image
 from bipartition import runs
 from bipartition.datasets import Item, open_dataset, photographs
 from bipartition.datasets import prepare as module
-from bipartition.datasets.prepare import prepare
+from bipartition.datasets.prepare import prepare, prepared_before
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 
 FEW = {"train": 12, "val": 6}
@@ -214,8 +214,9 @@ def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch):
 
 def test_folder_without_permission_is_named(data, monkeypatch):
     data.write_text("a file where a folder should be")
-    with pytest.raises(OSError, match=r"cannot write .*prepared.*check the folder and its permissions"):
+    with pytest.raises(OSError, match=r"cannot write .*prepared.*check the folder and its permissions") as caught:
         prepare("cartoons", 32, FEW)
+    assert str(caught.value).count("cannot write") == 1 and str(caught.value).count("check the folder") == 1
 
 
 def test_what_a_killed_process_left_is_cleared(pets, data):
@@ -226,6 +227,14 @@ def test_what_a_killed_process_left_is_cleared(pets, data):
     assert [name for name in leftovers(data) if name.endswith(".partial")] == leftovers(data) != []
     assert prepare("dogs-vs-cats", 32).split("val").images.any()
     assert len(leftovers(data)) == 1
+
+
+def test_what_is_not_whole_does_not_count_as_prepared(pets):
+    prepared, stamp = prepare("dogs-vs-cats", 32), open_dataset("dogs-vs-cats").stamp()
+    assert prepared_before("dogs-vs-cats", 32, {}, stamp) == prepared
+    assert prepared_before("dogs-vs-cats", 32, {}, "another") is None
+    (prepared.folder / "images.npy").unlink()
+    assert prepared_before("dogs-vs-cats", 32, {}, stamp) is None
 
 
 def test_concurrent_preparations_decode_once(pets, decoded):

@@ -125,14 +125,6 @@ class TestIsFinished:
         monkeypatch.delenv("RESNET18_WEIGHTS")
         assert not runs.is_finished(folder, runs.made_by(pretrained, "data"))
 
-    def test_not_with_other_weights(self, folder, tmp_path, monkeypatch):
-        pretrained = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="imagenet")
-        monkeypatch.delenv("RESNET18_WEIGHTS", raising=False)
-        without = runs.made_by(pretrained, "data")
-        (tmp_path / "weights.pth").write_bytes(b"some")
-        monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "weights.pth"))
-        assert runs.made_by(pretrained, "data") != without
-
 
 def test_provenance_is_plain_json_and_names_versions():
     about = json.loads(json.dumps(runs.provenance()))

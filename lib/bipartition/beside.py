@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ class Aside:
         self.told, tell = spawn.Pipe(duplex=False)
         """What `multiprocessing.connection.wait` can wait for: ready when there is something to hear at its `end`."""
         self._process = spawn.Process(target=_execute, args=(tell, threads, source, target, dict(parameters)), daemon=True)
+        resource_tracker.ensure_running()  # started by the first process, it would let interrupts through again
         with _deaf_to_interrupts():
             self._process.start()
         tell.close()
@@ -55,7 +57,7 @@ class Aside:
         """
         try:
             error = self.told.recv()  # before the process is waited for, which may wait for a long message to be read
-        except EOFError:
+        except (EOFError, OSError):  # before a message, or in the middle of one
             self._process.join()
             error = notebooks.NotebookError(f"{self._target.name} was not executed to its end: the process that did it "
                                             f"{notebooks.in_words(self._process.exitcode)}")

@@ -69,9 +69,9 @@ def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared)
     return None
 
 
-def name_stale_runs(profile: Profile, dataset: str, prepared: Prepared) -> None:
+def name_stale_runs(names: Iterable[str]) -> None:
     """Print which finished runs today's profile, code or data would make differently: no figure or table has them."""
-    for name in finished_folders(profile, dataset, prepared.checksum)[1]:
+    for name in names:
         print(f"{name} was made by another configuration than today's and is left out; `make train` makes it anew")
 
 

@@ -172,6 +172,11 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     Interval
         All NaN if there is no number.
 
+    Raises
+    ------
+    ValueError
+        If groups and pictures are not as many, or a picture has a number in some seeds only.
+
     Notes
     -----
     Pictures and seeds are drawn with replacement and independently of each other, the same pictures for every seed.
@@ -181,7 +186,7 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     values = np.atleast_2d(np.asarray(values, dtype=float))
     groups = np.zeros(values.shape[1], dtype=int) if groups is None else np.asarray(groups)
     if groups.shape != (values.shape[1],):
-        raise ValueError(f"{len(groups)} groups for {values.shape[1]} pictures")
+        raise ValueError(f"groups has shape {groups.shape}; it must be ({values.shape[1]},), one for each picture")
     known = ~np.isnan(values)
     if (known.any(axis=0) != known.all(axis=0)).any():
         raise ValueError("a picture has a number in one seed and none in another; were all seeds evaluated alike?")

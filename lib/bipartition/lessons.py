@@ -230,10 +230,12 @@ def _shapes(network: BiPartitionNetwork, image: Tensor) -> Mapping[str, str]:
              for name, module in watched.items()]
     hooks += [module.combine.register_forward_hook(lambda module, given, out, name=name: note(f"{name}.in", given[0]))
               for name, module in decoders.items()]
+    training = network.training
     try:
         with torch.no_grad():
-            partition = network.segment(image)
+            partition = network.eval().segment(image)  # in which no running statistics move
     finally:
+        network.train(training)
         for hook in hooks:
             hook.remove()
     maps = (partition.background_mask, *(partition.matrices or ()))

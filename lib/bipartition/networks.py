@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 __all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "PatchConvolution", "TapConvolution",
-           "cut_pictures", "fused_decoders", "parameters_fixed"]
+           "cut_pictures", "fused_decoders", "judged_before", "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -293,6 +293,11 @@ def _even(feature: Tensor) -> Tensor:
     """A feature map whose values sum, over its channels, to `DECODER_CHANNELS` in the mean over the picture's pixels."""
     mean = feature.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.promote_types(feature.dtype, torch.float32))
     return feature * (DECODER_CHANNELS / feature.shape[1] / mean.clamp_min(1e-6)).to(feature.dtype)
+
+
+def judged_before(name: str) -> bool:
+    """Does an entry of a state dict belong to a classifier of earlier, a judge in training and no part of the result?"""
+    return name.startswith(("snapshot.", "snapshots."))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
     from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
-    from bipartition.networks import Classifier
+    from bipartition.networks import Classifier, judged_before
     from bipartition.prediction import predict
 
     recorded = runs.read_json(folder / "config.json")["configuration"]
@@ -88,7 +88,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     # an auto-encoder has no classifier, and any number of classes will do
     classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
     learner = build_learner(configuration, Classifier(classes), accelerator)
-    own = {name for name in learner.network.state_dict() if not name.startswith(("snapshot.", "snapshots."))}
+    own = {name for name in learner.network.state_dict() if not judged_before(name)}
     if own != set(state):
         raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
                          "names differ; train it anew")

@@ -182,7 +182,10 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
         from bipartition.datasets.download import imagenet_weights
         imagenet_weights()
 
-    return [Task(name="weights", inputs=lambda: runs.IMAGENET_WEIGHTS, outputs=(), action=action,
+    def inputs() -> dict[str, Any]:
+        return {"weights": runs.IMAGENET_WEIGHTS, "trainings": [runs.fingerprint(task.inputs()) for task in trainings]}
+
+    return [Task(name="weights", inputs=inputs, outputs=(), action=action,
                  recheck=lambda: all(task.recheck() for task in trainings))]
 
 
@@ -332,15 +335,9 @@ def _prepare(profile: Profile, dataset: str) -> Any:
 
 def _checksum(profile: Profile, dataset: str) -> str | None:
     """Checksum of a prepared data set, None if it is not there or its source has changed; reads no photograph."""
-    from bipartition.datasets.prepare import PREPARE_VERSION
-    size = profile.size(dataset)
-    made_by = {"name": dataset, "size": size, "options": profile.options(dataset), "version": PREPARE_VERSION,
-               "source": _source(profile, dataset)}
-    for path in sorted(runs.prepared_root().glob(f"{dataset}-{size}-*/prepared.json")):
-        about = runs.read_json(path)
-        if about["made_by"] == made_by:
-            return about["checksum"]
-    return None
+    from bipartition.datasets.prepare import prepared_before
+    found = prepared_before(dataset, profile.size(dataset), profile.options(dataset), _source(profile, dataset))
+    return found and found.checksum
 
 
 def _source(profile: Profile, dataset: str) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import math
 import pickle
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from bipartition.devices import accelerator_for_this_machine, device_name, unuse
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
 from bipartition.evaluation import evaluate, is_collapsed
 from bipartition.learners import Learner, build_learner
-from bipartition.networks import Classifier
+from bipartition.networks import Classifier, judged_before
 from bipartition.prediction import predict
 from bipartition.rows import ROWS, WARM_UP
 
@@ -65,6 +66,10 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         If the photographs do not fit the configuration, or the weights file is not a ResNet-18.
     FloatingPointError
         If a loss is not finite, with the parts that are not.
+    RuntimeError
+        If the device's memory is too small, with settings to halve.
+    OSError
+        If the folder cannot be written.
     """
     accelerator = accelerator_for_this_machine()
     _check(configuration, prepared, accelerator.num_processes)
@@ -91,7 +96,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     train, val = prepared.split("train"), prepared.split("val")
     config = {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
-        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not _is_older(name)),
+        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not judged_before(name)),
         "classes": list(prepared.classes), "device": device_name(accelerator),
         "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
     }
@@ -162,15 +167,10 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     runs.write_array(folder / "masks.npy", masks)
     runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
-                                                         in learner.network.state_dict().items() if not _is_older(name)}))
+                                                         in learner.network.state_dict().items() if not judged_before(name)}))
     runs.write_json(folder / "config.json", config)
     runs.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
-
-
-def _is_older(name: str) -> bool:
-    """Does a parameter belong to a classifier of earlier, which judged in training and is not part of the result?"""
-    return name.startswith(("snapshot.", "snapshots."))
 
 
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
@@ -251,6 +251,12 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     for split in ("train", "val"):
         if not len(prepared.split(split).labels):
             raise ValueError(f"the {split} part of {prepared.name} is empty ({prepared.folder}); nothing can be trained")
+    if _has_classifier(configuration) and len(prepared.classes) < 2:
+        raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
+                         "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
+    if _has_classifier(configuration) and configuration.batch_size // processes * math.ceil(configuration.size / 32)**2 < 2:
+        raise ValueError(f"batch_size = {configuration.batch_size} with {processes} process(es) leaves batch norm one number "
+                         f"in each channel at size {configuration.size}; write 2 or more for each process")
 
 
 def _has_classifier(configuration: Configuration) -> bool:

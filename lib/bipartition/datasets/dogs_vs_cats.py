@@ -14,7 +14,7 @@ __all__ = ["CLASSES", "KNOWN_BROKEN", "SPLIT_SEED", "VALIDATION_SHARE", "DogsVsC
 CLASSES = ("cat", "dog")
 
 SPLIT_SEED = 10
-"""Seed of the order that puts the last tenth of each class into validation."""
+"""Seed of the order that puts the first tenth of each class into validation."""
 
 VALIDATION_SHARE = 0.1
 """The paper only says "the validation set"; Kaggle's has no labels, so a part of its training set serves."""

@@ -16,8 +16,8 @@ CLASSES = ("cat", "dog")
 LISTS = {"train": "trainval", "val": "test"}
 """The official list that each split is."""
 
-OBJECT, BACKGROUND, UNDECIDED = 1, 2, 3
-"""Codes of a trimap; the undecided line runs along the contour and is a few pixels wide."""
+CODES = {1: "object", 2: "background", 3: "undecided"}
+"""Of a trimap; the undecided line runs along the contour and is a few pixels wide."""
 
 
 class OxfordPets:
@@ -62,9 +62,7 @@ class OxfordPets:
         """Photograph, and its trimap as a mask: object to class index + 1, background to 0, undecided to void."""
         photograph, trimap = self.files(item)
         image, original = photographs.read_photograph(photograph, size)
-        codes = photographs.read_mask(trimap, size, classes=UNDECIDED, expected=original)
-        if unknown := set(np.unique(codes).tolist()) - {OBJECT, BACKGROUND, UNDECIDED}:
-            raise ValueError(f"trimap {trimap} holds {sorted(unknown)}; codes are 1 object, 2 background, 3 undecided")
+        codes = photographs.read_mask(trimap, size, codes=CODES, expected=original)
         return image, np.array([0, item.label + 1, 0, VOID], np.uint8)[codes]
 
     def files(self, item: Item) -> list[Path]:

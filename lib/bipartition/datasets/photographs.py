@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -106,17 +106,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy
 
 
-def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int]) -> np.ndarray:
+def read_mask(path: Path, size: int, *, codes: Mapping[int, str], expected: tuple[int, int]) -> np.ndarray:
     """Read the class codes of a mask, a PNG whose palette is only for looking at it, squashed with nearest neighbours.
 
     Parameters
     ----------
     path : Path
-        PNG of mode P or L: 0 background, 1..`classes` class index + 1, 255 void.
+        PNG of mode P or L.
     size : int
         Height and width of the result.
-    classes : int
-        Highest code allowed besides void.
+    codes : mapping of int to str
+        Every code that it may hold, and what it means.
     expected : tuple of int
         Width and height of its photograph.
 
@@ -138,10 +138,9 @@ def read_mask(path: Path, size: int, *, classes: int, expected: tuple[int, int])
                              f"{expected[1]} pixels; they must be equal")
         if image.mode == "1":
             image = Image.fromarray(np.asarray(image).astype(np.uint8))
-        codes = np.asarray(image)
-        if np.any((codes > classes) & (codes < VOID)):
-            unknown = [code for code in np.unique(codes).tolist() if classes < code < VOID]
-            raise ValueError(f"mask {path} holds {unknown}; codes are 0 to {classes} and {VOID}")
+        if unknown := set(np.flatnonzero(np.bincount(np.asarray(image).ravel())).tolist()) - codes.keys():
+            known = ", ".join(f"{code} {meaning}" for code, meaning in codes.items())
+            raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are {known}")
         return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
 
 

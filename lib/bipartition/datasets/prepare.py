@@ -26,7 +26,7 @@ from bipartition.datasets.folders import Interrupted, completed
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
-__all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare"]
+__all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare", "prepared_before"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
@@ -139,9 +139,7 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"size = {size!r}; it must be a whole number of pixels")
     dataset = open_dataset(name, **(options or {}))
-    made_by = {"name": name, "size": size, "options": options or {}, "version": PREPARE_VERSION,
-               "source": dataset.stamp()}
-    folder = runs.prepared_root() / f"{name}-{size}-{runs.fingerprint(made_by)}"
+    folder, made_by = _place(name, size, options or {}, dataset.stamp())
     try:
         if (prepared := _open(folder)) is not None:
             return prepared
@@ -151,7 +149,27 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
     except OSError as error:
         way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
                    else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
-        raise OSError(error.errno, f"cannot write {folder}: {error.strerror or error}; {way_out}") from error
+        reason = error.__cause__ if isinstance(error.__cause__, OSError) else error  # without the way out that one has told
+        raise OSError(error.errno, f"cannot write {folder}: {reason.strerror or reason}; {way_out}") from error
+
+
+def prepared_before(name: str, size: int, options: dict[str, Any], stamp: str) -> Prepared | None:
+    """What `prepare` would open without decoding, None if it would decode; reads no photograph.
+
+    Parameters
+    ----------
+    name, size, options
+        As of `prepare`.
+    stamp : str
+        What the data set says of its source.
+    """
+    return _open(_place(name, size, options, stamp)[0])
+
+
+def _place(name: str, size: int, options: dict[str, Any], stamp: str) -> tuple[Path, dict[str, Any]]:
+    """The folder, and what its name is made of."""
+    made_by = {"name": name, "size": size, "options": options, "version": PREPARE_VERSION, "source": stamp}
+    return runs.prepared_root() / f"{name}-{size}-{runs.fingerprint(made_by)}", made_by
 
 
 def _open(folder: Path) -> Prepared | None:

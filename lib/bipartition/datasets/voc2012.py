@@ -8,12 +8,15 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import Item
+from bipartition.datasets.photographs import VOID, Item
 
 __all__ = ["CLASSES", "VOC2012"]
 
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
            "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+
+CODES = {0: "background"} | dict(enumerate(CLASSES, start=1)) | {VOID: "void"}
+"""What a mask may hold."""
 
 CHOOSING_SHARE = 6
 """One training photograph in so many, by a checksum of its name, is set apart for choosing settings."""
@@ -78,7 +81,7 @@ class VOC2012:
         """Photograph and official mask; the augmented mask where a training photograph has no official one."""
         photograph, mask = self.files(item)
         image, original = photographs.read_photograph(photograph, size)
-        return image, photographs.read_mask(mask, size, classes=len(CLASSES), expected=original)
+        return image, photographs.read_mask(mask, size, codes=CODES, expected=original)
 
     def stamp(self) -> str:
         """Digest of the items and the sizes of their files."""
