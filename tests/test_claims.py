@@ -135,8 +135,16 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
 def test_seeds_that_disagree_widen_the_interval_of_trials(prepared):
     trials = pd.DataFrame([trial(0.50), trial(0.50), trial(0.50, warmup_epochs=3), trial(0.30, warmup_epochs=3)])
     trials["seed"] = [0, 1, 0, 1]
-    line = of(claims_of(prepared, trials=trials, usual=USUALLY), 8)
+    worse = trials["settings"].str.contains("warmup")
+    line = of(claims_of(prepared, trials=trials.assign(accuracy=np.where(worse, 0.2, 0.8)), usual=USUALLY), 8)
     assert line["value"] == pytest.approx(0.1) and line["low"] < 0 < line["high"] and line["verdict"] == "undecided"
+
+
+def test_a_shorter_warm_up_that_leaves_as_good_a_classifier_says_nothing_of_worse_ones(prepared):
+    trials = pd.DataFrame([trial(0.50), trial(0.50), trial(0.30, warmup_epochs=3), trial(0.30, warmup_epochs=3)])
+    trials["seed"] = [0, 1, 0, 1]
+    line = of(claims_of(prepared, trials=trials, usual=USUALLY), 8)
+    assert line["low"] > 0 and line["verdict"] == "not measured" and "as often" in line["note"]
 
 
 def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):

@@ -248,7 +248,8 @@ def explanation(table: pd.DataFrame) -> str:
         counts = f"{span} seed{'s' if seeds[-1] > 1 else ''} a row"
     drawn = "pictures and seeds" if seeds and seeds[-1] > 1 else "pictures"
     whose = "" if dataset == "voc2012" else (
-        " The paper's values belong to photographs of VOC 2012 and stand here for orientation, not for comparison.")
+        " The paper's values belong to photographs, of VOC 2012 as we read it, and stand here for orientation, not for "
+        "comparison.")
     return (
         f"Mean foreground IoU on {pictures} validation pictures of {dataset}, {counts}, with 95 % bootstrap intervals "
         f"over {drawn} and the paper's value beside. IoU of the foreground (1 − φ ≥ 0.5) is taken for each picture, "
