@@ -499,8 +499,15 @@ def test_the_shipped_steps_find_their_notebooks():
 def test_a_training_that_waits_for_the_warm_up_begins_after_those_that_need_none(tiny_profile):
     tiny_profile.write_text(TINY.replace("rows: [chan_vese, mumford_shah]", "rows: [casm, chan_vese, chan_vese_only]"),
                             encoding="utf-8")
-    planned = [task for task in tasks.plan(request_for(str(tiny_profile), steps="train")) if task.stage == "train"]
-    assert [task.notebook[2]["row"] for task in planned] == ["casm", "chan_vese_only", "chan_vese"]
+
+    def planned(**asked):
+        own = tasks.plan(request_for(str(tiny_profile), steps="train", **asked))
+        return [f"{task.notebook[2]['row']} {task.notebook[2]['seed']}" for task in own if task.stage == "train"]
+
+    assert planned() == ["casm 0", "chan_vese_only 0", "chan_vese 0"]
+    assert planned(seeds="3 1") == ["casm 3", "chan_vese_only 3", "casm 1", "chan_vese 3", "chan_vese_only 1", "chan_vese 1"]
+    assert planned(rows="chan_vese_only", seeds="0 1") == ["chan_vese_only 0", "chan_vese_only 1"]
+    assert planned(rows="chan_vese casm", seeds="0 1") == ["casm 0", "casm 1", "chan_vese 0", "chan_vese 1"]
 
 
 @pytest.fixture

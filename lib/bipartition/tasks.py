@@ -4,6 +4,7 @@ Nothing heavy is imported until there is something to do, so that a second ``mak
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -83,8 +84,7 @@ def plan(request: Request) -> list[Task]:
     if "data" in request.steps:
         tasks += [_data(request, dataset) for dataset in request.datasets]
     if "train" in request.steps:
-        trainings = [_training(request, dataset, row, seed)
-                     for dataset in request.datasets for seed in request.seeds for row in _in_turn(request.rows)]
+        trainings = [_training(request, *run) for run in _in_turn(request)]
         tasks += [*_weights(request, trainings), *trainings]
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
     if "table1" in drawable:  # first, as the longest: figures are drawn beside it
@@ -165,10 +165,21 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
         inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train, stage="train")
 
 
-def _in_turn(rows: tuple[str, ...]) -> list[str]:
-    """One row that trains the warm-up first, then those that need none, which can be trained meanwhile, then the others."""
-    waiting = [row for row in rows if ROWS[row].network != "autoencoder"]
-    return waiting[:1] + [row for row in rows if row not in waiting] + waiting[1:]
+def _in_turn(request: Request) -> list[tuple[str, str, int]]:
+    """Data set, row and seed of each training, so that of two at a time none waits for a warm-up as long as there is other work.
+
+    For each data set and seed: one row that trains the warm-up first, then those that need none, then the others; before these
+    the one that trains the warm-up of the next seed.
+    """
+    waiting = [row for row in request.rows if ROWS[row].network != "autoencoder"]
+    free = [row for row in request.rows if row not in waiting]
+    groups = list(itertools.product(request.datasets, request.seeds))
+    turns = list(itertools.product(waiting[:1], groups[:1]))
+    for here, following in itertools.zip_longest(groups, groups[1:]):
+        turns += [(row, here) for row in free]
+        turns += [(row, following) for row in waiting[:1] if following]
+        turns += [(row, here) for row in waiting[1:]]
+    return [(dataset, row, seed) for row, (dataset, seed) in turns]
 
 
 def _weights(request: Request, trainings: list[Task]) -> list[Task]:
