@@ -166,7 +166,7 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
 
 def _in_turn(request: Request) -> list[tuple[str, str, int]]:
-    """Data set, row and seed of each training, so that of two at a time none waits for a warm-up as long as there is other work.
+    """Data set, row and seed of each training, so that of two at a time none waits for a warm-up while there is other work.
 
     For each data set and seed: one row that trains the warm-up first, then those that need none, then the others; before these
     the one that trains the warm-up of the next seed.
