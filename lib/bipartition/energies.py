@@ -110,7 +110,7 @@ def mumford_shah(image: Tensor, background_mask: Tensor, foreground_matrix: Tens
 def area(background_mask: Tensor) -> Tensor:
     """Share of the picture called foreground: mask region regularisation, the third term of eq. (7) and (10).
 
-    It punishes *foreground*: without it ``phi = 0``, everything foreground, would win.
+    It punishes *foreground*: the classification loss (14) alone has nothing against ``phi = 0``, everything foreground.
 
     Parameters
     ----------

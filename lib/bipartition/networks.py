@@ -222,8 +222,8 @@ class Decoder(nn.Module):
 
     Each feature map is brought to the first one's size and to 64 channels (1 x 1 convolution, ReLU), all are
     concatenated, convolved once (3 x 3), brought to the picture's size and put through a sigmoid.  The 1 x 1 convolution is
-    done before the bilinear upsampling: both are linear and the bilinear weights sum to 1, so they commute, at a fifth
-    of the operations.
+    done before the bilinear upsampling: one mixes channels alone and the other pixels alone, with weights that sum to 1, so
+    that they commute, at a fifth of the operations.
 
     Parameters
     ----------
@@ -357,8 +357,8 @@ class BiPartitionNetwork(nn.Module):
         self.mask_decoder = Decoder(1, initial=1 - initial_foreground, even=features == "even")
         if matrices:
             self.foreground_decoder = Decoder(3, even=features == "even")
-            # F = B at first, and the mask is left to S until they have learnt something.  Started apart, the matrix of the
-            # larger region learns faster, fits better, wins more pixels, and ends with the whole picture.
+            # F = B at first, and the mask is left to S and the regularisers until they have learnt something.  Started apart,
+            # the matrix of the larger region learns faster, fits better, wins more pixels, and ends with the whole picture.
             self.background_decoder = copy.deepcopy(self.foreground_decoder)
         self.matrices = matrices
         self.batch_norm, self.classifier_learns, self.mask = batch_norm, classifier_learns, mask
