@@ -265,7 +265,7 @@ class TestBiPartitionNetwork:
             torch.testing.assert_close(after, 0.9 * before + 0.1 * stem)
         else:
             assert not torch.allclose(after, 0.9 * before + 0.1 * stem)
-        assert classifier.body.bn1.num_batches_tracked == passes
+            assert classifier.body.bn1.num_batches_tracked == passes
 
     @pytest.mark.parametrize(("learns", "reached"), [
         ("everything", True), ("foreground", True), ("clean", False), ("nothing", False)])
