@@ -117,7 +117,7 @@ profile("a seed that is no number", "seeds = ['one']", "list of whole numbers", 
 profile("a size of its own for one row", "mumford_shah: size", "set it in training", per_row={"mumford_shah": {"size": 64}})
 
 
-@case("settings", "a mini-batch of one small picture", "batch_size = 1 with 1 process(es)", "at size 32", "write 2 or more")
+@case("settings", "a mini-batch of one small picture", "batch_size = 1", "at size 32", "write 2 or more")
 def _(folder):
     os.environ["BIPARTITION_DATA"] = str(folder)
     single = Configuration(row="chan_vese", dataset="cartoons", seed=0, size=32, batch_size=1)

@@ -1,5 +1,6 @@
 """The loop: pre-processing, schedule of randomness, exact resume, what a finished run leaves, and that it learns."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -293,6 +294,14 @@ class TestTrainRow:
         with pytest.raises(ValueError, match="asks for pictures of size 64, but .* holds size 32"):
             train(dataclasses.replace(tiny(), size=64), cartoons, tmp_path)
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(("row", "settings", "refused"), [
+        ("chan_vese", {}, True), ("chan_vese", {"batch_norm": "frozen"}, False), ("chan_vese_only", {}, False),
+        ("casm", {"batch_norm": "frozen"}, True), ("classifier", {"batch_norm": "frozen"}, True)])
+    def test_one_small_picture_is_refused_where_batch_norm_has_one_number(self, cartoons, tmp_path, row, settings, refused):
+        one = tiny(row=row, batch_size=1, warmup_epochs=0, epochs=1, **settings)
+        with pytest.raises(ValueError, match="batch_size = 1 leaves") if refused else contextlib.nullcontext():
+            train(one, cartoons, tmp_path)
 
     def test_a_wrong_weights_file_is_named_before_training(self, cartoons, tmp_path, monkeypatch):
         (tmp_path / "wrong.pth").write_bytes(b"nothing of the kind")

@@ -7,7 +7,6 @@ import contextlib
 import csv
 import dataclasses
 import io
-import math
 import pickle
 import time
 from collections.abc import Callable
@@ -254,9 +253,18 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     if _has_classifier(configuration) and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
-    if _has_classifier(configuration) and configuration.batch_size // processes * math.ceil(configuration.size / 32)**2 < 2:
-        raise ValueError(f"batch_size = {configuration.batch_size} with {processes} process(es) leaves batch norm one number "
-                         f"in each channel at size {configuration.size}; write 2 or more for each process")
+    if configuration.batch_size == 1 and configuration.size <= 32 and _normalises(configuration):
+        name = "warmup_batch_size" if configuration.row == WARM_UP else "batch_size"
+        raise ValueError(f"{name} = 1 leaves batch norm one number in each channel of layer4 at size {configuration.size}; "
+                         "write 2 or more, or take larger pictures")
+
+
+def _normalises(configuration: Configuration) -> bool:
+    """Whether batch norm takes its statistics from the mini-batch."""
+    if configuration.row == WARM_UP or ROWS[configuration.row].network == "casm":
+        return True
+    return (_has_classifier(configuration) and configuration.batch_norm != "frozen"
+            and configuration.classifier_learns != "nothing")
 
 
 def _has_classifier(configuration: Configuration) -> bool:
