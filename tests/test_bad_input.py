@@ -247,22 +247,25 @@ def _(folder):
     fetch("coco")
 
 
+CODES = {0: "background", 1: "cat", 255: "void"}
+
+
 @case("masks", "a mask in colours", "is RGB", "palette indices are classes")
 def _(folder):
     Image.new("RGB", (8, 8)).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(8, 8))
+    read_mask(folder / "mask.png", 8, codes=CODES, expected=(8, 8))
 
 
 @case("masks", "a mask of another size than its photograph", "is 8 x 8", "16 x 8", "must be equal")
 def _(folder):
     Image.new("L", (8, 8)).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(16, 8))
+    read_mask(folder / "mask.png", 8, codes=CODES, expected=(16, 8))
 
 
 @case("masks", "a code beyond the classes", "holds [77]", "codes are 0 background, 1 cat, 255 void")
 def _(folder):
     Image.new("L", (8, 8), 77).save(folder / "mask.png")
-    read_mask(folder / "mask.png", 8, codes={0: "background", 1: "cat", 255: "void"}, expected=(8, 8))
+    read_mask(folder / "mask.png", 8, codes=CODES, expected=(8, 8))
 
 
 @case("masks", "masks that are no bytes", "masks are float64 of shape (3, 4, 4)", "expected uint8 of shape (3, S, S)")

@@ -231,7 +231,7 @@ class Configuration:
                 read = read - {"lambda3", "lambda4", "matrix_rate"}
             if row.energy is not None:
                 read = read - {"regularised"}
-            if self.judge != "turns":
+            if not self.judge_has_turns:
                 read = read - {"judge_turns"}
         return {name: value for name, value in self.to_dict().items() if name in read}
 

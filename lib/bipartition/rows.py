@@ -66,8 +66,7 @@ NOTHING_HOLDS_THE_FOREGROUND = MappingProxyType({"lambda1": 0.0, "lambda2": 3e-4
 
 ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row(
-        name="casm", title="CASM (baseline)", letter="a",
-        network="casm", changed_in=6,
+        name="casm", title="CASM (baseline)", letter="a", network="casm",
         about="Zolna et al.: a decoder hides the object from a classifier that learns to find it all the same.",
         settings=MappingProxyType({"classifier_rate": 1e-3, "decoder_rate": 1e-3}),
         paper=_table_row(0.79, 0.80, 0.81, 0.79, 0.66, 0.63),

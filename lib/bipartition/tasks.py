@@ -194,7 +194,7 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
         imagenet_weights()
 
     def inputs() -> dict[str, Any]:
-        return {"weights": runs.IMAGENET_WEIGHTS, "trainings": [runs.fingerprint(task.inputs()) for task in trainings]}
+        return {"weights": runs.IMAGENET_WEIGHTS, "trainings": [task.inputs() for task in trainings]}
 
     return [Task(name="weights", inputs=inputs, outputs=(), action=action,
                  recheck=lambda: all(task.recheck() for task in trainings))]
