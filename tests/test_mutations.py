@@ -50,7 +50,8 @@ FAULTS = [
 def processes():
     """Processes that have imported what takes seconds, and nothing of the library: copies of one that has done nothing else."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["accelerate", "matplotlib.pyplot", "pandas", "skimage.segmentation", "torchvision.models"])
+    context.set_forkserver_preload(["accelerate", "matplotlib.pyplot", "pandas", "skimage.segmentation", "torchmetrics",
+                                     "torchvision.models"])
     return context
 
 

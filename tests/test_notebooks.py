@@ -207,8 +207,10 @@ def test_photographs_that_are_uploaded_are_cut(root, tmp_path, monkeypatch, caps
 @pytest.mark.slow
 def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
     notebook = nbformat.read(root / "notebooks" / "10_two_regions.ipynb", as_version=4)
-    printed = next(output for cell in notebook.cells for output in cell.get("outputs", ()) if output.get("name") == "stdout")
+    place, printed = next((place, output) for place, cell in enumerate(notebook.cells) for output in cell.get("outputs", ())
+                          if output.get("name") == "stdout")
     printed.text = printed.text.replace("1", "7")
+    del notebook.cells[place + 1:]
     nbformat.write(notebook, tmp_path / "wrong.ipynb")
     assert "1 failed" in nbval(tmp_path / "wrong.ipynb").stdout
 
@@ -216,9 +218,11 @@ def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
 @pytest.mark.slow
 def test_running_them_again_gives_the_same_tables(executed, root, monkeypatch):
     folder, _, environment = executed
-    copies = [folder / f"{name}.ipynb" for name in NAMES]
+    copies = [folder / f"{name}.ipynb" for name in NAMES
+              if "NBVAL_CHECK_OUTPUT" in (root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")]
+    assert len(copies) >= 3
     for copy in copies:
-        if not copy.exists():  # another process may have executed it for itself
+        if not copy.exists():  # this test may be run alone
             execute_on_tiny_runs(copy.stem, executed, root, monkeypatch)
     ended = nbval(*copies, environment=environment)
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
