@@ -155,7 +155,7 @@ def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared)
 
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
     path = tmp_path / "search.csv"
-    monkeypatch.setattr(runs, "published_trials", lambda: path)
+    monkeypatch.setattr(runs, "tracked_trials", lambda: path)
     assert published_trials(USUALLY) is None
     pd.DataFrame([trial(0.47)]).to_csv(path, index=False)
     assert len(published_trials(USUALLY)) == 1 and published_trials(USUALLY | {"dataset": "cartoons"}) is None
@@ -164,7 +164,7 @@ def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
 def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path, monkeypatch):
     """A trial that changed one thing of the tracked profile changes two of another, and the other way round."""
     path = tmp_path / "search.csv"
-    monkeypatch.setattr(runs, "published_trials", lambda: path)
+    monkeypatch.setattr(runs, "tracked_trials", lambda: path)
     theirs = configuration_for(load_profile("laptop"), "voc2012", "chan_vese", 0).to_dict()
     mine = theirs | {"alpha": 2 * theirs["alpha"]}
     lines = [trial(0.5), trial(0.4, lambda1=0.0), trial(0.3, alpha=mine["alpha"]), trial(0.2, alpha=mine["alpha"], lambda1=0.0)]

@@ -42,6 +42,8 @@ FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
 EVERYTHING, OTSU = "everything_foreground", "otsu"
 NOTHING = Interval(np.nan, np.nan, np.nan)
+Z = 1.96
+"""Deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 
 def claims(found: Measured, *, trials: pd.DataFrame | None = None, usual: Mapping[str, Any] | None = None) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
     DataFrame or None
         None if there are none, or the data set is another.
     """
-    path = runs.published_trials()
+    path = runs.tracked_trials()
     if usual["dataset"] != "voc2012" or not path.is_file():
         return None
     theirs = configuration_for(load_profile(runs.TRIED_FROM), usual["dataset"], usual["row"], usual["seed"]).to_dict()
@@ -260,9 +262,8 @@ def _values_below(table: pd.DataFrame, field: str, usual: float) -> list[tuple[f
 
 def _share(share: float, count: int) -> Interval:
     """Wilson's 95 % interval of a share of `count` yes-or-no answers: no mean of numbers in [0, 1] is less certain."""
-    z = 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    middle = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+    half = Z / (1 + Z**2 / count) * np.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     return Interval(float(share), float(middle - half), float(middle + half))
 
 
@@ -279,7 +280,7 @@ def _over_seeds(found: Interval, first: pd.DataFrame, second: pd.DataFrame, key:
     gains = first.set_index("seed")[key] - second.set_index("seed")[key]
     if len(gains) < 2:
         return found
-    spread = 1.96 * gains.std() / np.sqrt(len(gains))
+    spread = Z * gains.std() / np.sqrt(len(gains))
     low, high = np.hypot(found.mean - found.low, spread), np.hypot(found.high - found.mean, spread)
     return Interval(found.mean, float(found.mean - low), float(found.mean + high))
 

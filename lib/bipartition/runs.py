@@ -25,7 +25,7 @@ from bipartition.rows import ROWS
 
 __all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished",
            "library_digest", "made_by", "method_version", "place", "prepared_root", "project_root", "provenance",
-           "published_trials", "read_json", "results_root", "run_folder", "sweep", "sync", "weights_file", "weights_source",
+           "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
            "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 7
@@ -64,10 +64,10 @@ def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
 
 
 TRIED_FROM = "laptop"
-"""The profile that the lines of `published_trials` say what they change of."""
+"""The profile that the lines of `tracked_trials` say what they change of."""
 
 
-def published_trials() -> Path:
+def tracked_trials() -> Path:
     """Trials on photographs that are tracked with the code; there may be none."""
     return project_root() / "results" / "published" / "voc-animals" / "search.csv"
 

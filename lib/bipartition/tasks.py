@@ -32,8 +32,6 @@ PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figur
 """What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
 WITH_A_CLASSIFIER = "chan_vese"
 """A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
-TRIED_FROM = runs.project_root() / "profiles" / f"{runs.TRIED_FROM}.yaml"
-"""The profile that the tracked trials are told from, see `bipartition.claims`."""
 
 _SOURCES: dict[tuple, str] = {}
 
@@ -89,7 +87,8 @@ def plan(request: Request) -> list[Task]:
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
     if "table1" in drawable:  # first, as the longest: figures are drawn beside it
         code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
-                "sensitivities.py", *map(str, (runs.published_trials(), TRIED_FROM))]
+                "sensitivities.py", str(runs.tracked_trials()),
+                str(runs.project_root() / "profiles" / f"{runs.TRIED_FROM}.yaml")]
         outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
         tasks.append(_drawing(request, "table1", outputs, code))
     tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
