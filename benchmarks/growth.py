@@ -1,10 +1,11 @@
 """How do time and memory grow with photographs, picture size and classes?  Prints Markdown.
 
     python benchmarks/growth.py [--row chan_vese] [--rounds 3]
+    python benchmarks/growth.py --operations paper
 
 One epoch of `bipartition.training.train_row` without warm-up, evaluation and all files included, on noise; each measurement
 is a process of its own, without its imports.  Time is given for each picture and pixel, as a ratio to the first line of its
-table: 1 all the way down is a straight line.
+table: 1 all the way down is a straight line.  The second command counts what a step of each row of a profile computes.
 """
 
 import argparse
@@ -24,6 +25,8 @@ import numpy as np
 USUAL = {"photographs": 256, "size": 64, "classes": 6}
 GROWTH = {"photographs": (500, 1000, 2000, 3000), "size": (64, 96, 128, 224), "classes": (2, 6, 20)}
 VALIDATION = 64
+COUNTED, COUNTED_CLASSES, COUNTED_STEPS = 2, 20, 10
+"""Pictures of the steps whose operations are counted, their classes, and how many steps: CASM's are not all alike."""
 
 
 def main() -> None:
@@ -31,8 +34,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", default="chan_vese")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--operations", metavar="PROFILE", help="count additions and multiplications instead")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.operations:
+        _count(options.operations)
+        return
     if options.one:
         print(json.dumps(_measured(options.row, **json.loads(options.one))))
         return
@@ -80,6 +87,32 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
         before, began = _largest(), time.perf_counter()
         train_row(configuration, noise, Path(folder) / "run" / "seed0", profile="growth")
         return time.perf_counter() - began, _largest(), before
+
+
+def _count(name: str) -> None:
+    """Print the operations of a step, for each picture, of the warm-up and of every row of a profile."""
+    import torch
+    from accelerate import Accelerator
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from bipartition.epochs import unit_range
+    from bipartition.learners import build_learner
+    from bipartition.networks import Classifier
+    from bipartition.profiles import configuration_for, load_profile
+    from bipartition.training import warm_up_configuration
+
+    profile, rng = load_profile(name), torch.Generator().manual_seed(0)
+    configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
+    print("| row | epochs | 10⁹ operations a picture |\n| :-- | --: | --: |")
+    for configuration in [warm_up_configuration(configurations[0]), *configurations]:
+        learner = build_learner(configuration, Classifier(COUNTED_CLASSES), Accelerator(cpu=True))
+        pictures = unit_range(torch.randint(256, (COUNTED, 3, configuration.size, configuration.size), generator=rng,
+                                            dtype=torch.uint8))
+        with FlopCounterMode(display=False) as counter:
+            for _ in range(COUNTED_STEPS):
+                learner.step(pictures, torch.arange(COUNTED) % COUNTED_CLASSES, rng)
+        each = counter.get_total_flops() / (COUNTED * COUNTED_STEPS) / 1e9
+        print(f"| {configuration.row} | {configuration.epochs} | {each:.1f} |", flush=True)
 
 
 def _largest() -> float:

@@ -101,7 +101,7 @@ def after_an_epoch(configuration):
 
 @pytest.mark.parametrize("row", KINDS)
 def test_what_is_said_to_decide_nothing_decides_nothing(row):
-    """All unread settings at other values: the same bits after an epoch.  The others are tested where they are used."""
+    """Unread settings at other values: the same bits after an epoch.  The others are tested where they are used."""
     usual = Configuration(row=row, dataset="cartoons", seed=0, size=32, batch_size=4, epochs=4, judge_turns=1,
                           autoencoder_width=8, autoencoder_poolings=2, **KINDS[row])
     expected = after_an_epoch(usual)
@@ -113,7 +113,9 @@ def test_what_is_said_to_decide_nothing_decides_nothing(row):
         changed = after_an_epoch(dataclasses.replace(usual, **{name: OTHER[name] for name in names}))
         return all(map(torch.equal, expected, changed))
 
-    assert is_same(unread), [name for name in sorted(unread) if not is_same([name])]
+    silencing = {"judge", "mask", "regularised"} & unread  # these at other values could hide that others are read
+    assert is_same(unread - silencing) and all(is_same([name]) for name in silencing), [
+        name for name in sorted(unread) if not is_same([name])] or "only together"
 
 
 @pytest.mark.parametrize(("row", "read"), [
