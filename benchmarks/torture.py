@@ -47,6 +47,7 @@ class Tally:
 
     kills: int = 0
     completed: int = 0
+    compared: int = 0
     during: Counter = field(default_factory=Counter)
     differing: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -140,7 +141,7 @@ def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
     duration, expected = time.monotonic() - began, calm.results()
     print(f"undisturbed: {duration:.0f} s, {len(expected)} files to compare", flush=True)
 
-    moments, tally = random.Random(seed), Tally()
+    moments, tally = random.Random(seed), Tally(compared=len(expected))
     while tally.kills < kills:
         place = Place(root / f"round{tally.completed + 1}", profile, options)
         for _ in range(min(A_ROUND, kills - tally.kills)):
