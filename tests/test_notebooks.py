@@ -217,11 +217,8 @@ def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
 
 @pytest.mark.slow
 def test_running_them_again_gives_the_same_tables(executed, root, monkeypatch):
-    """Those with outputs that nbval is told to compare; that each of them runs is tested above."""
     folder, _, environment = executed
-    copies = [folder / f"{name}.ipynb" for name in NAMES
-              if "NBVAL_CHECK_OUTPUT" in (root / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")]
-    assert len(copies) >= 3
+    copies = [folder / f"{name}.ipynb" for name in NAMES]
     for copy in copies:
         if not copy.exists():  # another process may have executed it for itself, or this test is run alone
             execute_on_tiny_runs(copy.stem, executed, root, monkeypatch)

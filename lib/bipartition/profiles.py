@@ -69,7 +69,7 @@ class Profile:
 
 def profile_names() -> list[str]:
     """Names of the profiles that the project brings."""
-    return sorted(path.stem for path in (runs.project_root() / "profiles").glob("*.yaml"))
+    return sorted(path.stem for path in runs.profiles_root().glob("*.yaml"))
 
 
 def load_profile(name: str | Path) -> Profile:
@@ -83,7 +83,7 @@ def load_profile(name: str | Path) -> Profile:
     """
     path = Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
-        path = runs.project_root() / "profiles" / f"{name}.yaml"
+        path = runs.profiles_root() / f"{name}.yaml"
         if str(name) not in profile_names():
             raise ValueError(
                 f"unknown profile {str(name)!r}; the profiles are {', '.join(profile_names())}, or the "
@@ -91,7 +91,7 @@ def load_profile(name: str | Path) -> Profile:
             )
     if not path.is_file():
         raise ValueError(f"there is no profile file {path}")
-    if path.stem in profile_names() and path.resolve().parent != (runs.project_root() / "profiles").resolve():
+    if path.stem in profile_names() and path.resolve().parent != runs.profiles_root().resolve():
         raise ValueError(f"{path}: {path.stem} is a profile of the project, whose results this one would replace; give the "
                          "file another name")
     if path.stem in RESERVED:

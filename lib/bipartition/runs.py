@@ -24,9 +24,9 @@ from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
 __all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished",
-           "library_digest", "made_by", "method_version", "place", "prepared_root", "project_root", "provenance",
-           "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
-           "write_array", "write_bytes", "write_json", "write_text"]
+           "library_digest", "made_by", "method_version", "place", "prepared_root", "profiles_root", "project_root",
+           "provenance", "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file",
+           "weights_source", "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
@@ -56,6 +56,11 @@ def prepared_root() -> Path:
 def results_root() -> Path:
     """``results/``, or the folder named by the environment variable BIPARTITION_RESULTS."""
     return Path(os.environ.get("BIPARTITION_RESULTS") or project_root() / "results").expanduser().resolve()
+
+
+def profiles_root() -> Path:
+    """Where the project's own profiles are."""
+    return project_root() / "profiles"
 
 
 def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:

@@ -87,8 +87,7 @@ def plan(request: Request) -> list[Task]:
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
     if "table1" in drawable:  # first, as the longest: figures are drawn beside it
         code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
-                "sensitivities.py", str(runs.tracked_trials()),
-                str(runs.project_root() / "profiles" / f"{runs.TRIED_FROM}.yaml")]
+                "sensitivities.py", str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml")]
         outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
         tasks.append(_drawing(request, "table1", outputs, code))
     tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
