@@ -7,6 +7,7 @@ to remove everything that any classifier could use.  Here the mask is the OBJECT
 
 import copy
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,7 +59,7 @@ class CasmNetwork(nn.Module):
         self.classifier = classifier
         self.decoder = CasmDecoder()
         self.snapshots = nn.ModuleList()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.steps = 0  # no buffer: a GPU would be waited for to read it
 
     def segment(self, image: Tensor) -> Partition:
         """The object mask turned into the paper's phi, and the scores of the whole picture."""
@@ -86,7 +87,12 @@ class CasmNetwork(nn.Module):
         """Makes room for the snapshots that the state holds."""
         held = {name.split(".")[1] for name in state if name.startswith("snapshots.")}
         self.snapshots = nn.ModuleList(self._snapshot() for _ in held)
-        return super().load_state_dict(state, *args, **kwargs)
+        self.steps = int(state["steps"])
+        return super().load_state_dict({name: value for name, value in state.items() if name != "steps"}, *args, **kwargs)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        destination[f"{prefix}steps"] = torch.tensor(self.steps)
 
     def _snapshot(self) -> Classifier:
         return copy.deepcopy(self.classifier).requires_grad_(False).eval()
@@ -109,7 +115,7 @@ class CasmLearner:
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """Update both players; returns the named parts, each the mean over the mini-batch."""
         network = self.network
-        if int(network.steps) % SNAPSHOT_EVERY == 0:
+        if network.steps % SNAPSHOT_EVERY == 0:
             network.keep_snapshot(rng)
         network.steps += 1
         live = torch.rand((), generator=rng) < 0.5
