@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bipartition import runs
+
 ROOT = Path(__file__).resolve().parents[1]
 
 TINY = """\
@@ -67,11 +69,20 @@ def tiny_profile(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """One tiny profile with its two rows trained, without notebooks: (path of the profile, environment)."""
-    folder = tmp_path_factory.mktemp("trained")
+def in_common(tmp_path_factory):
+    """A folder that the processes of one call of pytest have in common; who makes something there keeps others out."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def trained(in_common):
+    """One tiny profile with its two rows trained, without notebooks: (path of the profile, environment).
+
+    Tests of other processes use it at the same time: nothing in it may be changed.
+    """
+    folder = in_common / "trained"
     path = folder / "tiny.yaml"
-    path.write_text(TINY, encoding="utf-8")
     environment = {
         "BIPARTITION_RESULTS": str(folder / "results"),
         "BIPARTITION_DATA": str(folder / "data"),
@@ -79,9 +90,10 @@ def trained(tmp_path_factory):
         "PYTHONPATH": str(ROOT / "lib"),
     }
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(path), "--no-notebooks"]
-    ended = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False
-    )
+    with runs.alone(folder):  # who comes second finds it finished: there is nothing to do, in half a second
+        folder.mkdir(exist_ok=True)
+        path.write_text(TINY, encoding="utf-8")
+        ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment
 

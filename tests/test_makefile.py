@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -151,11 +150,13 @@ def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
 
 
 @pytest.mark.slow(seconds=50)
-def test_targets_that_are_asked_for_at_once_are_made_one_after_another(trained, root):
+def test_targets_that_are_asked_for_at_once_are_made_one_after_another(trained, root, tmp_path):
     profile, environment = trained
+    shutil.copytree(environment["BIPARTITION_RESULTS"], tmp_path / "results")
+    environment = environment | {"BIPARTITION_RESULTS": str(tmp_path / "results")}
     ended = make(root, "-j4", "train", "table", "report", f"PROFILE={profile}", **environment)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    folder = Path(environment["BIPARTITION_RESULTS"]) / "tiny"
+    folder = tmp_path / "results" / "tiny"
     assert (folder / "table1.md").is_file() and (folder / "report.html").is_file()
     assert "waiting for it to end" not in ended.stdout
 

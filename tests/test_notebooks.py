@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bipartition import runs
 from bipartition.notebooks import execute, parameter_names
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
@@ -127,24 +128,27 @@ def test_it_does_not_depend_on_its_working_directory(notebook):
 
 
 @pytest.fixture(scope="session")
-def executed(trained, tmp_path_factory):
+def executed(trained, in_common):
     """Folder of the copies executed on the tiny runs, with the environment that they ran in."""
-    return tmp_path_factory.mktemp("executed"), *trained
+    return in_common / "executed", *trained
 
 
-def execute_on_tiny_runs(name, executed, root, monkeypatch):
-    """Path of the executed copy."""
+def executed_on_tiny_runs(name, executed, root, monkeypatch):
+    """Path of the executed copy, which is made by the test, of whatever process, that first asks for it."""
     folder, profile, environment = executed
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    execute(root / "notebooks" / f"{name}.ipynb", folder / f"{name}.ipynb", {"profile": str(profile)})
-    return folder / f"{name}.ipynb"
+    copy = folder / f"{name}.ipynb"
+    with runs.alone(copy):
+        if not copy.exists():
+            execute(root / "notebooks" / copy.name, copy, {"profile": str(profile)})
+    return copy
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch):
-    copy = nbformat.read(execute_on_tiny_runs(name, executed, root, monkeypatch), as_version=4)
+    copy = nbformat.read(executed_on_tiny_runs(name, executed, root, monkeypatch), as_version=4)
     assert all(cell.execution_count for cell in copy.cells if cell.cell_type == "code")
     pictures = sum("image/png" in output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", ()))
     assert pictures == {"01": 2, "02": 3, "03": 1, "04": 1, "05": 2, "07": 2}.get(name[:2], 0)
@@ -217,12 +221,8 @@ def test_an_answer_that_differs_from_the_stored_one_is_noticed(root, tmp_path):
 
 @pytest.mark.slow
 def test_running_them_again_gives_the_same_tables(executed, root, monkeypatch):
-    folder, _, environment = executed
-    copies = [folder / f"{name}.ipynb" for name in NAMES]
-    for copy in copies:
-        if not copy.exists():  # another process may have executed it for itself, or this test is run alone
-            execute_on_tiny_runs(copy.stem, executed, root, monkeypatch)
-    ended = nbval(*copies, environment=environment)
+    copies = [executed_on_tiny_runs(name, executed, root, monkeypatch) for name in NAMES]
+    ended = nbval(*copies, environment=executed[-1])
     assert ended.returncode == 0, ended.stdout[-5000:] + ended.stderr[-2000:]
 
 
