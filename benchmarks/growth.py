@@ -25,8 +25,8 @@ import numpy as np
 USUAL = {"photographs": 256, "size": 64, "classes": 6}
 GROWTH = {"photographs": (500, 1000, 2000, 3000), "size": (64, 96, 128, 224), "classes": (2, 6, 20)}
 VALIDATION = 64
-CASM_STEPS = 100
-"""Whose operations are counted: in half of them, drawn by chance, the classifier learns a second time."""
+CARD = {"operations": 989e12, "bytes": 3.35e12}
+"""A second of an H100 (SXM), by its data sheet: bfloat16 without sparsity, and its memory."""
 COUNTED_CLASSES = 20
 
 
@@ -92,29 +92,67 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
 
 
 def _count_operations(name: str) -> None:
-    """Print the operations of a step on one picture, of the warm-up and of every row of a profile; no turns of a judge."""
-    import torch
-    from accelerate import Accelerator
-    from torch.utils.flop_counter import FlopCounterMode
+    """Print what a step of the warm-up and of every row of a profile computes and moves, for each picture; no judge's turns.
 
+    On a card that does what its data sheet says, each operation takes the longer of its sums and of its bytes, read once and
+    written once.  Mini-batches of two and four are counted; all grows in a straight line from there.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+    from torch.utils.flop_counter import flop_registry
+
+    from bipartition.devices import accelerator_for_this_machine
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
     from bipartition.profiles import configuration_for, load_profile
     from bipartition.training import warm_up_configuration
 
-    profile, rng = load_profile(name), torch.Generator().manual_seed(0)
+    class Counted(TorchDispatchMode):
+        """Operations and bytes of each kernel; what a step of CASM draws by chance comes out as its turn says."""
+
+        def __init__(self, live: bool) -> None:
+            super().__init__()
+            self.live, self.kernels = live, []
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+                return self.live
+            answer = function(*args, **(kwargs or {}))
+            if not function.is_view and function.overloadpacket not in WITHOUT_A_KERNEL:
+                count = flop_registry.get(function.overloadpacket)
+                tensors = [leaf for leaf in tree_leaves((args, kwargs, answer)) if isinstance(leaf, torch.Tensor)]
+                self.kernels.append((count(*args, **(kwargs or {}), out_val=answer) if count else 0,
+                                     sum(tensor.nbytes for tensor in tensors)))
+            return answer
+
+    WITHOUT_A_KERNEL = {torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.empty_like,
+                        torch.ops.aten._local_scalar_dense}
+    profile, accelerator = load_profile(name), accelerator_for_this_machine()
     configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
-    print("| row | epochs | 10⁹ operations a picture |\n| :-- | --: | --: |")
+    print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | kernels a step | µs a picture, data sheet |")
+    print("| :-- | --: | --: | --: | --: | --: | --: |")
     warm_up = [warm_up_configuration(configurations[0])] if configurations[0].warmup_epochs else []
     for configuration in [*warm_up, *configurations]:
-        learner = build_learner(configuration, Classifier(COUNTED_CLASSES), Accelerator(cpu=True))
-        size, steps = configuration.size, CASM_STEPS if configuration.row == "casm" else 1
-        picture = unit_range(torch.randint(256, (1, 3, size, size), generator=rng, dtype=torch.uint8))
-        with FlopCounterMode(display=False) as counter:
-            for _ in range(steps):
-                learner.step(picture, torch.zeros(1, dtype=torch.long), rng)
-        print(f"| {configuration.row} | {configuration.epochs} | {counter.get_total_flops() / steps / 1e9:.1f} |", flush=True)
+        learner = build_learner(configuration, Classifier(COUNTED_CLASSES), accelerator)
+        learner.network.to(memory_format=torch.channels_last)
+        counted = {}
+        for batch in (2, 4):
+            kernels, turns = [], (True, False) if configuration.row == "casm" else (False,)
+            for live in (None, *turns):  # the first step of all makes what the others find
+                rng, size = torch.Generator().manual_seed(0), configuration.size
+                pictures = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
+                with Counted(live is True) as mode:
+                    learner.step(unit_range(pictures), torch.zeros(batch, dtype=torch.long), rng)
+                kernels += mode.kernels if live is not None else []
+            counted[batch] = np.array(kernels, dtype=float) / len(turns)
+        operations, moved = (counted[2] + (counted[4] - counted[2]) * (configuration.batch_size - 2) / 2).T
+        microseconds = 1e6 * np.maximum(operations / CARD["operations"], moved / CARD["bytes"]).sum()
+        many = configuration.batch_size
+        print(f"| {configuration.row} | {configuration.epochs} | {many} | {operations.sum() / many / 1e9:.1f} "
+              f"| {moved.sum() / many / 1e6:.0f} | {len(operations) / len(turns):.0f} | {microseconds / many:.0f} |",
+              flush=True)
 
 
 def _largest() -> float:
