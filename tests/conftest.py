@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bipartition import runs
-
 ROOT = Path(__file__).resolve().parents[1]
 
 TINY = """\
@@ -81,6 +79,8 @@ def trained(in_common):
 
     Tests of other processes use it at the same time: nothing in it may be changed.
     """
+    from bipartition import runs  # not above: test_mutations puts another library in this one's place first
+
     folder = in_common / "trained"
     path = folder / "tiny.yaml"
     environment = {
