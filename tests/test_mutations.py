@@ -39,10 +39,11 @@ FAULTS = [
     ("runs", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_runs"),
     ("runs", '"method_version": method_version(configuration.row)', '"method_version": 0', "test_runs"),
     ("casm", "        self.snapshots.eval()\n", "", "test_casm"),
-    ("networks", "            self.snapshot.eval()\n", "            self.snapshot.train()\n", "test_networks"),
+    ("networks", "            self.snapshot.eval()\n", "            self.snapshot.train()\n",
+     "test_networks::TestBiPartitionNetwork"),
     ("networks", "view(torch.cat([foreground, background], dim=1))", "view(torch.cat([background, foreground], dim=1))",
-     "test_networks"),
-    ("learners", "loss = loss + clean", "loss = loss + 0 * clean", "test_learners"),
+     "test_networks::TestBiPartitionNetwork"),
+    ("learners", "loss = loss + clean", "loss = loss + 0 * clean", "test_learners::TestTheStep"),
 ]
 
 
@@ -64,7 +65,7 @@ def test_a_fault_is_noticed(module, right, wrong, tests, root, tmp_path, process
     assert source.count(right) == 1, f"{module}.py no longer reads {right!r} in one place: name the fault anew"
     path.write_text(source.replace(right, wrong), encoding="utf-8")
     log = tmp_path / "log"
-    process = processes.Process(target=_run, args=(str(tmp_path / "lib"), str(root / "tests" / f"{tests}.py"), str(log)))
+    process = processes.Process(target=_run, args=(str(tmp_path / "lib"), str(root / "tests" / _file(tests)), str(log)))
     process.start()
     process.join()
     said = log.read_text(encoding="utf-8")
@@ -81,6 +82,12 @@ def _run(library, tests, log):
     sys.exit(pytest.main(["-x", "-q", "-p", "no:cacheprovider", tests]))
 
 
+def _file(tests):
+    """As pytest wants it: ``test_file::TestClass``, or all of a file."""
+    file, *classes = tests.split("::")
+    return "::".join([f"{file}.py", *classes])
+
+
 def _code(line):
     return f"`{line.strip()}`".replace("|", "\\|") if line else "nothing"
 
@@ -88,7 +95,7 @@ def _code(line):
 def page():
     """The list of faults as people read it."""
     modules = list(dict.fromkeys(one[0] for one in FAULTS))
-    lines = [f"| {module} | {_code(right)} | {_code(wrong)} | {tests}.py |" for module, right, wrong, tests in FAULTS]
+    lines = [f"| {module} | {_code(right)} | {_code(wrong)} | {_file(tests)} |" for module, right, wrong, tests in FAULTS]
     return "\n".join([
         "# Faults on purpose", "",
         f"{len(FAULTS)} faults in {', '.join(modules[:-1])} and {modules[-1]}, put one at a time into a copy of the library by",
