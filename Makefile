@@ -94,7 +94,7 @@ lab: $(READY) ## open JupyterLab on notebook 00_start_here
 		*) export "$$name=$$PWD/$$value";; esac; done; \
 	$(RUN) -m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb
 
-lock: $(READY) ## choose all versions anew: writes requirements.lock
+lock: $(READY) ## choose all versions anew but those of torch and torchvision, fixed here: writes requirements.lock
 	@printf 'torch==2.14.1\ntorchvision==0.29.1\n' > .venv/pair.txt
 	@uv=$$(command -v uv || echo '$(RUN) -m uv'); $$uv pip compile pyproject.toml --constraint .venv/pair.txt --universal \
 		--generate-hashes --no-header --no-annotate --python-version 3.11.4 --quiet --output-file requirements.lock

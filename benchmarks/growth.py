@@ -94,44 +94,50 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
 def _count_operations(name: str) -> None:
     """Print what a step of the warm-up and of every row of a profile computes and moves, for each picture; no judge's turns.
 
-    On a card that does what its data sheet says, each operation takes the longer of its sums and of its bytes, read once and
-    written once.  Mini-batches of two and four are counted; all grows in a straight line from there.
+    On a card that does what its data sheet says, each call takes the longer of its sums and of its bytes, read once and
+    written once, in bfloat16 where a GPU would compute in it.  Mini-batches of two and four are counted; all grows in a
+    straight line from there.
     """
     import torch
+    from accelerate import Accelerator
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
-    from bipartition.devices import accelerator_for_this_machine
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
-    from bipartition.networks import Classifier
+    from bipartition.networks import Classifier, PatchConvolution
     from bipartition.profiles import configuration_for, load_profile
     from bipartition.training import warm_up_configuration
 
     class Counted(TorchDispatchMode):
-        """Operations and bytes of each kernel; what a step of CASM draws by chance comes out as its turn says."""
+        """Operations and bytes of each call of PyTorch's own; what CASM draws by chance comes out as its turn says."""
 
         def __init__(self, live: bool) -> None:
             super().__init__()
-            self.live, self.kernels = live, []
+            self.live, self.calls = live, []
 
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
                 return self.live
             answer = function(*args, **(kwargs or {}))
-            if not function.is_view and function.overloadpacket not in WITHOUT_A_KERNEL:
+            if not function.is_view and function.overloadpacket not in MOVES_NOTHING:
                 count = flop_registry.get(function.overloadpacket)
-                tensors = [leaf for leaf in tree_leaves((args, kwargs, answer)) if isinstance(leaf, torch.Tensor)]
-                self.kernels.append((count(*args, **(kwargs or {}), out_val=answer) if count else 0,
-                                     sum(tensor.nbytes for tensor in tensors)))
+                written = [given for given, argument in zip(args, function._schema.arguments, strict=False)
+                           if argument.alias_info is not None and argument.alias_info.is_write]
+                # what is changed in place is mostly answered too, by a fused optimiser not
+                moved = [leaf for leaf in tree_leaves((args, kwargs, answer if function._schema.returns else written))
+                         if isinstance(leaf, torch.Tensor)]
+                self.calls.append((count(*args, **(kwargs or {}), out_val=answer) if count else 0,
+                                   sum(tensor.nbytes for tensor in moved)))
             return answer
 
-    WITHOUT_A_KERNEL = {torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.empty_like,
-                        torch.ops.aten._local_scalar_dense}
-    profile, accelerator = load_profile(name), accelerator_for_this_machine()
+    MOVES_NOTHING = {torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.empty_like,
+                     torch.ops.aten._local_scalar_dense}
+    PatchConvolution.PIXELS = 0  # which is for CPUs
+    profile, accelerator = load_profile(name), Accelerator(cpu=True, mixed_precision="bf16")
     configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
-    print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | kernels a step | µs a picture, data sheet |")
+    print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | calls a step | µs a picture, data sheet |")
     print("| :-- | --: | --: | --: | --: | --: | --: |")
     warm_up = [warm_up_configuration(configurations[0])] if configurations[0].warmup_epochs else []
     for configuration in [*warm_up, *configurations]:
@@ -139,14 +145,14 @@ def _count_operations(name: str) -> None:
         learner.network.to(memory_format=torch.channels_last)
         counted = {}
         for batch in (2, 4):
-            kernels, turns = [], (True, False) if configuration.row == "casm" else (False,)
+            calls, turns = [], (True, False) if configuration.row == "casm" else (False,)
             for live in (None, *turns):  # the first step of all makes what the others find
                 rng, size = torch.Generator().manual_seed(0), configuration.size
                 pictures = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
                 with Counted(live is True) as mode:
                     learner.step(unit_range(pictures), torch.zeros(batch, dtype=torch.long), rng)
-                kernels += mode.kernels if live is not None else []
-            counted[batch] = np.array(kernels, dtype=float) / len(turns)
+                calls += mode.calls if live is not None else []
+            counted[batch] = np.array(calls, dtype=float) / len(turns)
         operations, moved = (counted[2] + (counted[4] - counted[2]) * (configuration.batch_size - 2) / 2).T
         microseconds = 1e6 * np.maximum(operations / CARD["operations"], moved / CARD["bytes"]).sum()
         many = configuration.batch_size

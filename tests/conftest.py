@@ -91,8 +91,8 @@ def trained(in_common):
     }
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(path), "--no-notebooks"]
     with runs.alone(folder):  # who comes second finds it finished: there is nothing to do, in half a second
-        folder.mkdir(exist_ok=True)
-        path.write_text(TINY, encoding="utf-8")
+        if not path.exists():
+            runs.write_text(path, TINY)
         ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment

@@ -132,6 +132,16 @@ def test_grey_shares_and_warm_ups_come_from_the_trials(prepared):
     assert "0.40 [" in warm_up["note"]
 
 
+def test_masks_with_grey_pixels_are_not_only_0_and_1(prepared):
+    for row, grey in (("chan_vese", 0.0), ("mumford_shah", 0.2)):
+        for seed in (0, 1):
+            write_run(prepared, row, seed, grey=grey)
+    table = claims_of(prepared)
+    binary, undecided = of(table, 5, "grey share, Chan-Vese", "none"), of(table, 5, "grey share, Mumford-Shah", "none")
+    assert (binary["value"], binary["verdict"]) == (0, "holds here")
+    assert undecided["value"] == pytest.approx(0.2, abs=0.03) and undecided["verdict"] == "does not hold here"
+
+
 def test_seeds_that_disagree_widen_the_interval_of_trials(prepared):
     trials = pd.DataFrame([trial(0.50), trial(0.50), trial(0.50, warmup_epochs=3), trial(0.30, warmup_epochs=3)])
     trials["seed"] = [0, 1, 0, 1]
@@ -149,8 +159,8 @@ def test_a_shorter_warm_up_that_leaves_as_good_a_classifier_says_nothing_of_wors
 
 def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared):
     table = claims_of(prepared, trials=pd.DataFrame([trial(0.47, epochs=1)]), usual=USUALLY)
-    assert of(table, 5)["verdict"] == of(table, 8)["verdict"] == "not measured"
-    assert "no trial with" in of(table, 5)["note"] and "no trial with" in of(table, 8)["note"]
+    assert of(table, 5, "λ1")["verdict"] == of(table, 8)["verdict"] == "not measured"
+    assert "no trial with" in of(table, 5, "λ1")["note"] and "no trial with" in of(table, 8)["note"]
 
 
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):

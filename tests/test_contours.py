@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from bipartition.contours import boundary_f, boundary_iou, fill_void, near, rim, rim_width, tolerance
-from bipartition.evaluation import VOID, foreground_overlap, object_truth
+from bipartition.datasets.photographs import VOID
+from bipartition.evaluation import foreground_overlap, object_truth
 
 
 def square(size=40, start=12, stop=28):

@@ -9,7 +9,8 @@ import torch
 from torchmetrics.classification import BinaryAveragePrecision, BinaryJaccardIndex
 
 from bipartition import evaluation
-from bipartition.evaluation import VOID, average_precision, evaluate, interval, object_truth, paired_difference
+from bipartition.datasets.photographs import VOID
+from bipartition.evaluation import average_precision, evaluate, interval, object_truth, paired_difference
 
 
 def split_of(truth, labels=None, codes=None):

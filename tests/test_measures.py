@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from bipartition.baselines import BASELINES
 from bipartition.evaluation import CUT, evaluate
 from bipartition.measures import COLUMNS, HEADS, explanation, markdown, measures, through_the_grid
-from bipartition.rows import CEILING
+from bipartition.rows import CASM_CEILING, CEILING
 from bipartition.tables import line_metrics, table1, write_table
 from test_tables import PROFILE, FakePrepared, make_older, write_run
 
@@ -37,8 +37,8 @@ class TestMeasures:
         write_run(prepared, "classifier", 0)
         table = table_of(prepared, tuple(BASELINES))
         assert tuple(table.columns) == COLUMNS
-        assert table["row"].tolist() == ["casm", "mumford_shah", "cam", *BASELINES, CEILING]
-        assert table["seeds"].tolist() == [1, 1, 1, *[0] * len(BASELINES), 0] and set(table["n"]) == {8}
+        assert table["row"].tolist() == ["casm", "mumford_shah", "cam", *BASELINES, CEILING, CASM_CEILING]
+        assert table["seeds"].tolist() == [1, 1, 1, *[0] * len(BASELINES), 0, 0] and set(table["n"]) == {8}
 
     def test_perfect_masks_have_one_in_all_measures_and_the_truths_area(self, prepared):
         write_run(prepared, "chan_vese", 0)
@@ -70,7 +70,7 @@ class TestMeasures:
                                 lambda *given, module=module: evaluated.append(module) or evaluate(*given))
         table1(found)
         measures(found, prepared)
-        assert evaluated == ["measures"]  # the ceiling, and no baseline again
+        assert evaluated == ["measures"] * 2  # the ceilings, and no baseline again
         assert found.lines == before
 
     def test_the_oracle_turns_round_what_is_the_wrong_half(self, prepared):
@@ -123,6 +123,12 @@ class TestThroughTheGrid:
         cells = F.avg_pool2d(torch.from_numpy(objects[:, None].astype(np.float64)), 4)
         expected = F.interpolate(cells, size=(16, 24), mode="bilinear", align_corners=False)[:, 0]
         assert np.abs(through_the_grid(objects) - 255 * expected.numpy()).max() <= 0.5 + 1e-9
+
+    def test_or_cell_by_cell_as_casms_does(self):
+        objects = np.random.default_rng(0).random((3, 16, 24)) < 0.4
+        cells = objects.reshape(3, 4, 4, 6, 4).mean(axis=(2, 4))
+        expected = np.round(255 * cells).repeat(4, axis=1).repeat(4, axis=2)
+        assert (through_the_grid(objects, smooth=False) == expected).all()
 
     @pytest.mark.parametrize("axis", [1, 2])
     def test_a_half_plane_that_ends_between_two_cells_comes_back_whole(self, axis):

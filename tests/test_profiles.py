@@ -101,6 +101,9 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         ({"per_dataset": "{cartoons: {dataset: voc2012}}"}, ["per_dataset: cartoons: dataset", "rows, seeds and sets"]),
         ({"seeds": "0"}, ["seeds = 0", "[0, 1]"]),
         ({"seeds": "[a]"}, ["seeds", "[0, 1]"]),
+        ({"seeds": "[0, 1, 0]"}, ["seeds: 0 is there twice", "once"]),
+        ({"rows": "[casm, chan_vese, casm]"}, ["rows: casm is there twice", "once"]),
+        ({"training": "{1: 2, size: 32}"}, ["1 is no setting of a run", "size"]),
     ],
 )
 def test_a_wrong_profile_is_refused_with_its_file_and_what_is_allowed(written, changes, words):
@@ -135,9 +138,10 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
     with pytest.raises(ValueError, match="there is no profile file .*absent.yaml"):
         load_profile(tmp_path / "absent.yaml")
     path = tmp_path / "broken.yaml"
-    path.write_text("rows: [", encoding="utf-8")
-    with pytest.raises(ValueError, match="broken.yaml is not readable as YAML"):
-        load_profile(path)
+    for broken in (b"rows: [", "about: Tést".encode("latin-1")):
+        path.write_bytes(broken)
+        with pytest.raises(ValueError, match="broken.yaml is not readable as YAML"):
+            load_profile(path)
 
 
 def test_a_configuration_is_refused_for_a_data_set_or_row_outside_the_profile(written):

@@ -75,9 +75,10 @@ def test_an_array_comes_back_equal(tmp_path):
 
 
 def test_broken_json_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is not readable as JSON.*delete it"):
-        runs.read_json(tmp_path / "config.json")
+    for broken in (b"{", b'"\xe9"'):
+        (tmp_path / "config.json").write_bytes(broken)
+        with pytest.raises(ValueError, match="config.json is not readable as JSON.*delete it"):
+            runs.read_json(tmp_path / "config.json")
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():

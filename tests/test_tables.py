@@ -56,10 +56,11 @@ def prepared(monkeypatch, tmp_path):
     return FakePrepared()
 
 
-def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE):
+def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE, grey=0.0):
     random = np.random.default_rng([seed, len(row)])
     truth = prepared.part.masks > 0
     masks = np.where(random.random(truth.shape) < flips, ~truth, truth).astype(np.uint8) * 255
+    masks[random.random(truth.shape) < grey] = 120
     folder = runs.run_folder("demo", dataset, row, seed)
     metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
     runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)})

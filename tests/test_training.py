@@ -312,6 +312,19 @@ class TestTrainRow:
         with pytest.raises(ValueError, match="batch_size = 1 leaves") if refused else contextlib.nullcontext():
             train(one, cartoons, tmp_path)
 
+    @pytest.mark.parametrize(("poolings", "refused"), [(4, True), (3, False)])
+    def test_so_is_one_that_an_auto_encoder_pools_to_a_pixel(self, tmp_path, monkeypatch, poolings, refused):
+        monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path))
+        tiniest = prepare("cartoons", 16, {"train": 2, "val": 2})
+        one = Configuration(row="chan_vese_only", dataset="cartoons", seed=0, size=16, epochs=1, batch_size=1,
+                            autoencoder_width=4, autoencoder_poolings=poolings)
+        with pytest.raises(ValueError, match="batch_size = 1 leaves .* size 16") if refused else contextlib.nullcontext():
+            train(one, tiniest, tmp_path)
+
+    def test_two_processes_have_one_picture_each_of_two(self, cartoons):
+        with pytest.raises(ValueError, match="batch_size = 2 leaves .* write 4 or more"):
+            training._check(tiny(batch_size=2), cartoons, processes=2)
+
     def test_a_wrong_weights_file_is_named_before_training(self, cartoons, tmp_path, monkeypatch):
         (tmp_path / "wrong.pth").write_bytes(b"nothing of the kind")
         monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "wrong.pth"))

@@ -204,7 +204,7 @@ class Configuration:
         for source in sources:
             for name in source:
                 if name not in names:
-                    near = difflib.get_close_matches(name, names, 1)
+                    near = difflib.get_close_matches(str(name), names, 1)
                     meant = f" (did you mean {near[0]!r}?)" if near else ""
                     raise ValueError(f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
             merged |= source

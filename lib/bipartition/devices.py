@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bipartition.machine import ASKED, card_is_wanted
 
 __all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "mean_over_processes",
-           "unused_card"]
+           "sent", "unused_card"]
 
 
 def accelerator_for_this_machine() -> Accelerator:
@@ -45,6 +45,11 @@ def accelerator_for_this_machine() -> Accelerator:
     # makers' GPUs, on which nothing here was ever tried, without being asked.
     together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked))
+
+
+def sent(drawn: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU, as random numbers are, on the device; a GPU is not waited for until it has it."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
 
 
 def unused_card() -> str | None:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Split
-from bipartition.devices import average_statistics, mean_over_processes
+from bipartition.devices import average_statistics, mean_over_processes, sent
 from bipartition.learners import JudgeLearner, Learner, random_crops
 
 __all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
@@ -114,8 +114,8 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
     rng = generator(configuration.seed, purpose, epoch)
     device = material.labels.device
     mine = slice(learner.accelerator.process_index, None, learner.accelerator.num_processes)
-    order = torch.randperm(len(material.ids), generator=rng).to(device)
-    mirrored = (torch.rand(len(material.ids), generator=rng) < 0.5).to(device)
+    order = sent(torch.randperm(len(material.ids), generator=rng), device)
+    mirrored = sent(torch.rand(len(material.ids), generator=rng) < 0.5, device)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     unchecked: dict[int, dict[str, Tensor]] = {}

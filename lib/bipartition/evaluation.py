@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bipartition.contours import boundary_f, boundary_iou, fill_void
+from bipartition.datasets.photographs import VOID
 
-__all__ = ["CUT", "NEARLY_ALL", "VOID", "Interval", "average_precision", "evaluate", "foreground_overlap",
+__all__ = ["CUT", "NEARLY_ALL", "Interval", "average_precision", "evaluate", "foreground_overlap",
            "interval", "is_collapsed", "object_truth", "paired_difference"]
 
 CUT = 128
 """Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""
-VOID = 255
-"""Code of undecided pixels in a truth mask."""
 GREY = (26, 229)
 """Stored values in ``0.1 < phi < 0.9``: neither foreground nor background by any clear margin."""
 NEARLY_ALL = 0.98

@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bipartition import runs
-from bipartition.evaluation import CUT, VOID
+from bipartition.datasets.photographs import VOID
+from bipartition.evaluation import CUT
 from bipartition.rows import ROWS
 
 __all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",

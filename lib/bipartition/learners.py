@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from bipartition.casm import CasmLearner, CasmNetwork
 from bipartition.configuration import Configuration
-from bipartition.devices import average_gradients, mean_over_processes
+from bipartition.devices import average_gradients, mean_over_processes, sent
 from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition, cut_pictures
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
@@ -79,7 +79,7 @@ class ClassifierLearner:
         """One step of gradient descent."""
         if self.cuts:
             cut = torch.rand(len(image), 1, 1, 1, generator=rng) < self.cuts
-            seen = torch.where(cut.to(image.device), random_cuts(image, rng, contours=self.contours), 1.0)
+            seen = torch.where(sent(cut, image.device), random_cuts(image, rng, contours=self.contours), 1.0)
             image = (image * seen).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             logits = self.network(image)[0]
@@ -112,7 +112,7 @@ def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = extent[:, 0], extent[:, 1], centre
     with torch.autocast(image.device.type, enabled=False):  # which would round places to the fourth part of a pixel
-        grid = F.affine_grid(affine.to(image.device, image.dtype), list(image.shape), align_corners=False)
+        grid = F.affine_grid(sent(affine, image.device).to(image.dtype), list(image.shape), align_corners=False)
         cropped = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return cropped.contiguous(memory_format=torch.channels_last)
 
@@ -137,15 +137,15 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     for grid, height in ((3, 1.0), (7, 0.7)):
         coarse = torch.randn(count, 1, grid, grid, generator=rng)
         landscape += height * F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
-    landscape = _standard(landscape.to(image.device))
+    landscape = _standard(sent(landscape, image.device))
     if contours:
-        mix = torch.randn(count, channels, 1, 1, generator=rng).to(image.device)
-        weight = (contours * torch.rand(count, 1, 1, 1, generator=rng)).to(image.device)
+        mix = sent(torch.randn(count, channels, 1, 1, generator=rng), image.device)
+        weight = sent(contours * torch.rand(count, 1, 1, 1, generator=rng), image.device)
         colours = _standard(F.avg_pool2d((mix * image).sum(dim=1, keepdim=True), 5, stride=1, padding=2))
         landscape = _standard((1 - weight) * landscape + weight * colours)
     level = 3.2 * torch.rand(count, 1, 1, 1, generator=rng) - 1.6
     sharpness = torch.exp(0.5 + 3.5 * torch.rand(count, 1, 1, 1, generator=rng))
-    return torch.sigmoid(sharpness.to(image.device) * (landscape - level.to(image.device)))
+    return torch.sigmoid(sent(sharpness, image.device) * (landscape - sent(level, image.device)))
 
 
 def _standard(landscape: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class JudgeLearner:
         """One step of the judge's parameters; the network's others, which need no gradient here, stay."""
         judge = self.network.snapshot.requires_grad_(True)
         self.network.eval()  # the masks as they are, and no running statistics of the classifier move
-        cut = (torch.rand(len(image), 1, 1, 1, generator=rng) < self.CUTS).to(image.device)
+        cut = sent(torch.rand(len(image), 1, 1, 1, generator=rng) < self.CUTS, image.device)
         seen = torch.where(cut, random_cuts(image, rng, contours=self.configuration.warmup_contours), 1.0)
         with self.accelerator.autocast():
             with torch.no_grad():

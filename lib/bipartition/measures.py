@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bipartition.contours import fill_void
 from bipartition.evaluation import evaluate, object_truth
-from bipartition.rows import CEILING, CLASSES
+from bipartition.rows import CASM_CEILING, CEILING, CLASSES
 from bipartition.tables import Measured, averages, cell, line_title, page, refused, seeds_shown
 
 __all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "explanation", "markdown", "measures", "through_the_grid"]
@@ -37,12 +37,12 @@ GRID_STRIDE = 4
 
 
 def measures(found: Measured, prepared: Any) -> pd.DataFrame:
-    """One line for each row with a run that counts, for the CAM and each baseline, and for the ceiling of the decoder's grid.
+    """One line for each row with a run that counts, for the CAM and each baseline, and for the ceilings of the masks' grids.
 
     Parameters
     ----------
     found : Measured
-        What `bipartition.tables.line_metrics` gave: the lines in their order.  The ceiling is computed here.
+        What `bipartition.tables.line_metrics` gave: the lines in their order.  The ceilings are computed here.
     prepared : Prepared
         The pictures that were evaluated: its ``split("val")``.
 
@@ -55,7 +55,8 @@ def measures(found: Measured, prepared: Any) -> pd.DataFrame:
     split = prepared.split("val")
     truth = fill_void(*object_truth(split.masks, split.truth_codes))
     lines = {name: (found.seeds(name), by_seed.values()) for name, by_seed in found.lines.items() if by_seed}
-    lines[CEILING] = 0, [evaluate(through_the_grid(truth), split, prepared.classes)]
+    for name, smooth in ((CEILING, True), (CASM_CEILING, False)):
+        lines[name] = 0, [evaluate(through_the_grid(truth, smooth=smooth), split, prepared.classes)]
     pictures = int(np.isin(found.groups, CLASSES).sum())
     table = pd.DataFrame([{"dataset": found.dataset, "row": name, "n": pictures, "seeds": seeds}
                           | averages(metrics, found.groups, CLASSES, HEADS, WITH_INTERVAL)
@@ -64,7 +65,7 @@ def measures(found: Measured, prepared: Any) -> pd.DataFrame:
     return table
 
 
-def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE) -> np.ndarray:
+def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE, *, smooth: bool = True) -> np.ndarray:
     """What is left of a mask that is known on the decoder's grid only.
 
     The mean of each cell of `stride` x `stride` pixels, brought back bilinearly as the decoder does.  Cut at one half this
@@ -75,6 +76,8 @@ def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE) -> np.ndarr
     ----------
     objects : ndarray of bool, shape (N, S, S)
         With S a multiple of `stride`.
+    smooth : bool
+        False brings each cell back as it is, as CASM does.
 
     Returns
     -------
@@ -83,7 +86,7 @@ def through_the_grid(objects: np.ndarray, stride: int = GRID_STRIDE) -> np.ndarr
     """
     count, height, width = objects.shape
     cells = objects.reshape(count, height // stride, stride, width // stride, stride).mean(axis=(2, 4))
-    shares = ndimage.zoom(cells, (1, stride, stride), order=1, mode="nearest", grid_mode=True)
+    shares = ndimage.zoom(cells, (1, stride, stride), order=int(smooth), mode="nearest", grid_mode=True)
     return np.round(255 * shares).astype(np.uint8)
 
 
@@ -107,5 +110,6 @@ def explanation(dataset: str, pictures: int) -> str:
         "of 1 − φ before it is cut, and share of the picture left undecided (φ between 0.1 and 0.9). All or nothing: share "
         "of pictures of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but "
         "for the two boundary measures, where each takes the nearest labelled value, because the contour runs through them. "
-        "The last line is no method: the truth itself, averaged over the cells of 4 × 4 pixels that the decoder computes on, "
-        "and brought back as the decoder does; cells fitted to the cut instead could come somewhat closer.")
+        "The last two lines are no methods: the truth itself, averaged over the cells of 4 × 4 pixels that the decoders "
+        "compute on, and brought back bilinearly as ours do, or cell by cell as CASM's does; cells fitted to the cut instead "
+        "could come somewhat closer.")

@@ -100,8 +100,8 @@ def load_profile(name: str | Path) -> Profile:
         raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not readable as YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as YAML in UTF-8: {error}") from error
     try:
         profile = _checked(path.stem, content)
         for dataset in profile.datasets:
@@ -169,6 +169,9 @@ def _checked(name: str, content: Any) -> Profile:
     seeds = content["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")
+    for key in ("seeds", "rows"):
+        if twice := [one for place, one in enumerate(content[key]) if one in content[key][:place]]:
+            raise ValueError(f"{key}: {twice[0]} is there twice; name each once")
     frozen = {key: _frozen(content[key]) for key in ("sets", "data", "training", "per_row", "per_dataset")}
     return Profile(name=name, about=str(content["about"]), seeds=tuple(seeds), rows=tuple(content["rows"]), **frozen)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["CAM", "CEILING", "CLASSES", "OTHER_TITLES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
+__all__ = ["CAM", "CASM_CEILING", "CEILING", "CLASSES", "OTHER_TITLES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
 
 CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
 """The columns of Table 1."""
@@ -17,11 +17,13 @@ CAM = "cam"
 """The line of the tables for the warm-up's own class activation map: what its classifier can do without any decoder."""
 
 CEILING = "mask_ceiling"
+CASM_CEILING = "casm_ceiling"
 """The line for the truth itself, after it went through the grid that the decoder computes on."""
 
 OTHER_TITLES = MappingProxyType({
     CAM: "CAM of the warmed-up classifier",
     CEILING: "The truth on the decoder's grid (peeks at the truth)",
+    CASM_CEILING: "The truth on CASM's grid (peeks at the truth)",
 })
 """Titles of the lines of the tables that are neither rows nor baselines."""
 

@@ -247,24 +247,28 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if (size := getattr(configuration, name)) % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")
-    for split in ("train", "val"):
-        if not len(prepared.split(split).labels):
-            raise ValueError(f"the {split} part of {prepared.name} is empty ({prepared.folder}); nothing can be trained")
     if _has_classifier(configuration) and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
-    if configuration.batch_size == 1 and configuration.size <= 32 and _normalises(configuration):
+    if configuration.batch_size == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
         name = "warmup_batch_size" if configuration.row == WARM_UP else "batch_size"
-        raise ValueError(f"{name} = 1 leaves batch norm one number in each channel of layer4 at size {configuration.size}; "
-                         "write 2 or more, or take larger pictures")
+        raise ValueError(f"{name} = {processes} leaves batch norm one number in each channel of the last maps at size "
+                         f"{configuration.size}; write {2 * processes} or more, or take larger pictures")
 
 
 def _normalises(configuration: Configuration) -> bool:
     """Whether batch norm takes its statistics from the mini-batch."""
-    if configuration.row == WARM_UP or ROWS[configuration.row].network == "casm":
+    if configuration.row == WARM_UP or ROWS[configuration.row].network in ("casm", "autoencoder"):
         return True
-    return (_has_classifier(configuration) and configuration.batch_norm != "frozen"
+    return (configuration.batch_norm != "frozen"
             and configuration.classifier_learns != "nothing")
+
+
+def _last_map_is_one_pixel(configuration: Configuration) -> bool:
+    """Of those that batch norm sees: layer4's, or an auto-encoder's after a pooling that is not the end of its encoder."""
+    if _has_classifier(configuration):
+        return configuration.size <= 32
+    return configuration.size == 2**configuration.autoencoder_poolings and configuration.autoencoder_poolings < 5
 
 
 def _has_classifier(configuration: Configuration) -> bool:
