@@ -18,7 +18,7 @@ CAM = "cam"
 
 CEILING = "mask_ceiling"
 CASM_CEILING = "casm_ceiling"
-"""The line for the truth itself, after it went through the grid that the decoder computes on."""
+"""Lines for the truth itself, after it went through the grid that decoders compute on: ours, and CASM's."""
 
 OTHER_TITLES = MappingProxyType({
     CAM: "CAM of the warmed-up classifier",

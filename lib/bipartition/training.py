@@ -260,8 +260,7 @@ def _normalises(configuration: Configuration) -> bool:
     """Whether batch norm takes its statistics from the mini-batch."""
     if configuration.row == WARM_UP or ROWS[configuration.row].network in ("casm", "autoencoder"):
         return True
-    return (configuration.batch_norm != "frozen"
-            and configuration.classifier_learns != "nothing")
+    return configuration.batch_norm != "frozen" and configuration.classifier_learns != "nothing"
 
 
 def _last_map_is_one_pixel(configuration: Configuration) -> bool:
