@@ -5,7 +5,8 @@
 
 One epoch of `bipartition.training.train_row` without warm-up, evaluation and all files included, on noise; each measurement
 is a process of its own, without its imports.  Time is given for each picture and pixel, as a ratio to the first line of its
-table: 1 all the way down is a straight line.  The second command counts what a step of each row of a profile computes.
+table: 1 all the way down is a straight line.  The second command counts what a step of each row of a profile computes and
+moves.
 """
 
 import argparse
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--row", default="chan_vese")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", metavar="PROFILE",
-                        help="count the additions and multiplications of its rows, and measure nothing")
+                        help="count operations, bytes and calls of its rows, and measure nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.operations:

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from conftest import ROOT
+from test_notebooks import CELL_METADATA, LESSONS, NOTEBOOK_METADATA
 
 PUBLISHED = ROOT / "results" / "published" / "lessons"
-LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("1*.ipynb"))
 
 
 def read(path):
@@ -48,8 +48,8 @@ def test_it_was_run_to_its_end_and_has_the_answers_and_pictures_of_that(name, ro
 @pytest.mark.parametrize("name", LESSONS)
 def test_it_knows_nothing_of_the_machine_that_ran_it(name):
     notebook = read(PUBLISHED / f"{name}.ipynb")
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
-    assert all(set(cell.metadata) <= {"tags", "jupyter"} for cell in notebook.cells)
+    assert set(notebook.metadata) == NOTEBOOK_METADATA
+    assert all(set(cell.metadata) <= CELL_METADATA for cell in notebook.cells)
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             assert str(Path.home()) not in str(output) and "/tmp/" not in str(output)

@@ -78,9 +78,7 @@ class ClassifierLearner:
     def step(self, image: Tensor, labels: Tensor, rng: Generator) -> dict[str, Tensor]:
         """One step of gradient descent."""
         if self.cuts:
-            cut = torch.rand(len(image), 1, 1, 1, generator=rng) < self.cuts
-            seen = torch.where(sent(cut, image.device), random_cuts(image, rng, contours=self.contours), 1.0)
-            image = (image * seen).contiguous(memory_format=torch.channels_last)
+            image = (image * _seen(image, self.cuts, rng, self.contours)).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
             logits = self.network(image)[0]
         loss = F.cross_entropy(logits.float(), labels)
@@ -148,6 +146,12 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     return torch.sigmoid(sent(sharpness, image.device) * (landscape - sent(level, image.device)))
 
 
+def _seen(image: Tensor, share: float, rng: Generator, contours: float) -> Tensor:
+    """Random cuts of as large a share of the pictures; 1, which is all, of the others."""
+    cut = sent(torch.rand(len(image), 1, 1, 1, generator=rng) < share, image.device)
+    return torch.where(cut, random_cuts(image, rng, contours=contours), 1.0)
+
+
 def _standard(landscape: Tensor) -> Tensor:
     """Mean 0 and deviation 1 over the pixels of each picture; a flat one stays 0."""
     centred = landscape - landscape.mean(dim=(2, 3), keepdim=True)
@@ -209,8 +213,7 @@ class JudgeLearner:
         """One step of the judge's parameters; the network's others, which need no gradient here, stay."""
         judge = self.network.snapshot.requires_grad_(True)
         self.network.eval()  # the masks as they are, and no running statistics of the classifier move
-        cut = sent(torch.rand(len(image), 1, 1, 1, generator=rng) < self.CUTS, image.device)
-        seen = torch.where(cut, random_cuts(image, rng, contours=self.configuration.warmup_contours), 1.0)
+        seen = _seen(image, self.CUTS, rng, self.configuration.warmup_contours)
         with self.accelerator.autocast():
             with torch.no_grad():
                 phi = self.network.segment(image).background_mask
