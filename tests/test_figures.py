@@ -20,7 +20,9 @@ from bipartition.figures import (
     learning_curves,
     lowest,
     save,
+    table_figure,
 )
+from bipartition.rows import ROWS
 
 COUNT, SIZE = 5, 8
 IOUS, CLASSES = (0.5, np.nan, 0.25, 0.004, 0.25), ["dog", "cat", "cow", "horse", "dog"]
@@ -263,3 +265,45 @@ def test_captions_stand_alone():
 
 def test_one_style_is_readable():
     assert figures.STYLE["font.size"] >= 7 and figures.STYLE["pdf.fonttype"] == 42 and len(set(figures.COLOURS)) == 8
+
+
+class TestTableFigure:
+    @pytest.fixture
+    def table(self):
+        """Two rows, one untrained line, two of Table 1's classes: dogs and their mean have pictures, cars have none."""
+        lines = []
+        for row, dog, paper in (("casm", 0.4, 0.79), ("chan_vese_only", 0.2, np.nan), ("cam", 0.9, np.nan),
+                                ("centred_ellipse", 0.3, np.nan), ("otsu", 0.35, np.nan)):
+            for label, n in (("dog", 5), ("car", 0), ("mean", 5)):
+                value = dog if n else np.nan
+                lines.append({"row": row, "class": label, "n": n, "iou": value, "ci_low": value - 0.1, "ci_high": value + 0.2,
+                              "paper_iou": paper})
+        return pd.DataFrame(lines)
+
+    @pytest.fixture
+    def seeds(self):
+        lines = [("casm", 0, "dog", 0.35), ("casm", 1, "dog", 0.45), ("chan_vese_only", 0, "dog", 0.2),
+                 ("casm", 0, "mean", 0.4)]
+        return pd.DataFrame(lines, columns=["row", "seed", "class", "iou"])
+
+    def test_a_panel_for_each_class_with_pictures_and_a_line_for_each_row(self, table, seeds):
+        figure = table_figure(table, seeds)
+        assert [axes.get_title() for axes in figure.axes] == ["dog", "mean"]
+        names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        assert names == [ROWS["casm"].title, ROWS["chan_vese_only"].title]
+
+    def test_dots_strokes_diamonds_intervals_and_the_best_without_training(self, table, seeds):
+        axes = table_figure(table, seeds).axes[0]
+        best, strokes, dots, diamonds = axes.lines
+        assert set(best.get_xdata()) == {0.35}  # of Otsu and the ellipse; the CAM was trained
+        assert strokes.get_xdata().tolist() == [0.35, 0.45, 0.2] and strokes.get_ydata().tolist() == [0, 0, 1]
+        assert dots.get_xdata().tolist() == [0.4, 0.2] and dots.get_ydata().tolist() == [0, 1]
+        assert diamonds.get_xdata()[0] == 0.79 and np.isnan(diamonds.get_xdata()[1])
+        spans = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
+        assert np.allclose(spans, [[0.3, 0.6], [0.1, 0.4]])
+
+    def test_without_a_run_only_the_papers_values_and_the_line_are_there(self, table, seeds):
+        table.loc[table["row"].isin(ROWS), ["iou", "ci_low", "ci_high"]] = np.nan
+        best, strokes, dots, diamonds = table_figure(table, seeds[:0]).axes[0].lines
+        assert len(strokes.get_xdata()) == 0 and np.isnan(dots.get_xdata()).all()
+        assert set(best.get_xdata()) == {0.35} and diamonds.get_xdata()[0] == 0.79

@@ -42,14 +42,13 @@ def stage(places, tiny_profile, monkeypatch):
             runs.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
             tasks._prepare(profile, parameters["dataset"])
-        elif target.stem == "table1":
-            for name in ("table1", "seeds", "measures", "claims"):
-                runs.write_text(folder / f"{name}.csv", "row,class\n")
-                runs.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
         else:
             for name in tasks.PICTURES[target.stem]:
                 for suffix in ("png", "pdf"):
                     runs.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
+            for name in ("table1", "seeds", "measures", "claims") if target.stem == "table1" else ():
+                runs.write_text(folder / f"{name}.csv", "row,class\n")
+                runs.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
         runs.write_text(target, "{}")
 
     monkeypatch.setattr(notebooks, "execute", fake)
@@ -138,10 +137,11 @@ def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkey
     digest = tasks._digest
     monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == "figures.py" else digest(path))
     main(["--profile", str(tiny_profile)])
-    assert stage == ["figure4", "figure5", "figure6"]
+    assert stage == DRAWN
 
 
-@pytest.mark.parametrize(("file", "drawn"), [("figure5.pdf", "figure5"), ("figure6_worst.png", "figure6")])
+@pytest.mark.parametrize(("file", "drawn"), [("figure5.pdf", "figure5"), ("figure6_worst.png", "figure6"),
+                                               ("table1.png", "table1")])
 def test_a_deleted_figure_is_drawn_again(stage, tiny_profile, places, file, drawn):
     main(["--profile", str(tiny_profile)])
     stage.clear()

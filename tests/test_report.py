@@ -61,11 +61,13 @@ def filled(profile, places):
             "provenance": {},
             "parameters": 7,
             "device": "cpu <1>",
+            "precision": "bfloat16",
             "minutes": 1.5,
         },
     )
     runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
-    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json", {"device": "cpu <1>", "minutes": 0.5})
+    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json",
+                    {"device": "cpu <1>", "precision": "float32", "minutes": 0.5})
     runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "metrics.json", {"accuracy": 0.8})
     for name, text in (("table1.md", TABLE1), ("measures.md", MEASURES), ("claims.md", CLAIMS), ("seeds.csv", SEEDS)):
         runs.write_text(folder / name, text)
@@ -77,9 +79,11 @@ def filled(profile, places):
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_provenance_holds_commit_versions_device_minutes_and_the_configuration_of_each_run(filled, places):
+def test_provenance_holds_commit_versions_device_precision_minutes_and_the_configuration_of_each_run(filled, places):
     about = runs.read_json(places / "results" / "tiny" / "provenance.json")
     assert {"commit", "versions", "device", "minutes", "runs"} <= about.keys()
+    assert about["precision"] == ["bfloat16", "float32"]
+    assert about["runs"]["cartoons/classifier/seed0"]["precision"] == "float32"
     assert about["minutes"] == 2.0  # the warm-up's too
     assert list(about["runs"]) == ["cartoons/chan_vese/seed0", "cartoons/classifier/seed0"]
     assert about["runs"]["cartoons/chan_vese/seed0"]["configuration"] == {"row": "chan_vese"}
@@ -107,7 +111,7 @@ def test_a_run_that_no_table_has_is_in_brackets(filled):
 
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):
     for piece in (
-        "2 finished runs, 2.0 minutes of\ntraining on cpu &lt;1&gt;",
+        "2 finished runs, 2.0 minutes of\ntraining on cpu &lt;1&gt;, in bfloat16 and float32.",
         "<th scope=\"col\">Dog<br><small>n = 3</small></th>",
         "<td>2, 1 collapsed</td><td><b>0.70</b> (0.86)<br><small>[0.60, 0.80]</small></td><td>– (0.83)</td>",
         "For orientation, not for comparison. Left out: casm/seed3 &amp; &lt;others&gt;.",
@@ -160,6 +164,16 @@ def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
     assert '<img alt="The pictures on which the Mumford-Shah row has its lowest IoU' in page
+
+
+def test_table_1_as_a_picture_stands_above_the_table_as_soon_as_it_is_drawn(filled, profile, places):
+    assert "by class and row, beside the paper" not in filled
+    with runs.place(places / "results" / "tiny" / "figures" / "table1.png") as path:
+        path.write_bytes(PNG)
+    write_report(profile)
+    page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+    picture = page.index('<img alt="Measured IoU with intervals, by class and row')
+    assert page.index("<h2>Table 1</h2>") < picture < page.index("<table")
 
 
 def test_it_fits_narrow_screens_and_dark_ones(filled):

@@ -1,4 +1,4 @@
-"""Figures 4, 5 and 6 of the paper, its worst pictures, learning curves, contact sheets: masks in, figures out, nothing trained.
+"""Figures 4, 5 and 6 of the paper, its worst pictures, Table 1 as a picture, learning curves, contact sheets: nothing trained.
 
 All look comes from `STYLE`.  Figures are made without pyplot, so nothing is left open; in a notebook, ``%matplotlib
 inline`` shows them.  Equal masks give equal PNG bytes.
@@ -19,10 +19,10 @@ from matplotlib.ticker import MaxNLocator
 from bipartition import runs
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
-from bipartition.rows import ROWS
+from bipartition.rows import CAM, ROWS
 
-__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",
-           "figure6_worst", "learning_curves", "lowest", "save"]
+__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "TABLE_READS", "caption", "choose", "contact_sheet", "figure4", "figure5",
+           "figure6", "figure6_worst", "learning_curves", "lowest", "save", "table_figure"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
@@ -42,6 +42,8 @@ FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
+TABLE_READS = ("Dots are measured, with their intervals; strokes are single trainings; diamonds are the paper's; the dotted "
+               "line is the best of what needs no training.")
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
 _NO_LOSS = ("epoch", "loss", "accuracy")
 
@@ -172,6 +174,45 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
             shares.set(title="validation pictures", ylim=(-0.02, 1.02), ylabel="share")
         for axes in panels[-1]:
             axes.set_xlabel("epoch")
+    return figure
+
+
+def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
+    """Table 1 as a picture: a panel for each class that has pictures and for the mean, a line for each row; `TABLE_READS`.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `bipartition.tables.table1`, or its file.
+    seeds : DataFrame
+        Of `bipartition.tables.seeds_table`, or its file.
+    """
+    shown = table[table["n"] > 0]
+    classes, names = list(dict.fromkeys(shown["class"])), [name for name in ROWS if name in set(shown["row"])]
+    y = {name: place for place, name in enumerate(names)}
+    untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
+        panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True)[0]
+        for axes, label in zip(panels, classes, strict=True):
+            lines, single = (part[(part["class"] == label) & part["row"].isin(names)] for part in (shown, seeds))
+            axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
+                         label="best without training")
+            axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
+            axes.plot(single["iou"], single["row"].map(y), "|", color=COLOURS[0], markersize=7, markeredgewidth=0.6,
+                      label="a single training")
+            axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.6, label="measured, 95 % interval")
+            axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
+                      markeredgewidth=0.9, label="the paper's")
+            axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
+                     yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
+            axes.grid(axis="y", color="0.9", linewidth=0.5)
+            axes.set_axisbelow(True)
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(label == classes[0])
+        panels[len(panels) // 2].set_xlabel("foreground IoU")
+        handles, texts = panels[0].get_legend_handles_labels()
+        figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=4, handletextpad=0.3)
     return figure
 
 

@@ -18,6 +18,10 @@ from bipartition.rows import ROWS, WARM_UP
 __all__ = ["write_provenance", "write_report"]
 
 FIGURES = {
+    "table1": (
+        "Table 1",
+        "Measured IoU with intervals, by class and row, beside the paper's and the best of what needs no training.",
+    ),
     "figure4": (
         "Figure 4",
         "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
@@ -32,7 +36,7 @@ FIGURES = {
 }
 """Title of each figure; its alternative text, which is its caption too where its notebook left none."""
 
-RECORDED = ("configuration", "made_by", "provenance", "parameters", "device", "minutes")
+RECORDED = ("configuration", "made_by", "provenance", "parameters", "device", "precision", "minutes")
 
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                         keep_trailing_newline=True, undefined=StrictUndefined)
@@ -47,7 +51,7 @@ class Table(NamedTuple):
 
 
 def write_provenance(profile: Profile) -> None:
-    """``provenance.json``: commit, versions, machine, and each finished run's configuration, device and minutes."""
+    """``provenance.json``: commit, versions, machine, and each finished run's configuration, device, precision and minutes."""
     finished = {}
     for name, config in _finished(profile).items():
         finished[name] = {key: config.get(key) for key in RECORDED}
@@ -58,6 +62,7 @@ def write_provenance(profile: Profile) -> None:
             "about": profile.about,
             **runs.provenance(),
             "device": sorted({str(config["device"]) for config in finished.values()}),
+            "precision": sorted({str(config["precision"]) for config in finished.values()}),
             "minutes": round(sum(config["minutes"] or 0 for config in finished.values()), 2),
             "runs": finished,
         },
@@ -69,10 +74,10 @@ def write_report(profile: Profile) -> None:
     folder = _folder(profile)
     about = runs.read_json(folder / "provenance.json")
     pages = {name: _page(folder / f"{name}.md") for name in ("table1", "measures", "claims")}
+    figures = {name: _figure(folder, name) for name in FIGURES}
     text = TEMPLATES.get_template("report.html.jinja").render(
-        profile=profile, about=about, **pages, seeds=_seeds(folder / "seeds.csv"),
-        figures=[_figure(folder, name) for name in FIGURES], readings=_readings(profile), finished=_runs(profile),
-        provenance=_provenance(about))
+        profile=profile, about=about, **pages, dots=figures.pop("table1"), seeds=_seeds(folder / "seeds.csv"),
+        figures=figures.values(), readings=_readings(profile), finished=_runs(profile), provenance=_provenance(about))
     runs.write_text(folder / "report.html", text)
 
 
@@ -146,8 +151,8 @@ def _runs(profile: Profile) -> Table:
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
         rows.append([f"({name})" if name in stale else name, *numbers,
                      f"{config['parameters']:,}" if "parameters" in config else "–", _duration(config.get("minutes") or 0),
-                     str(config.get("device", "–"))])
-    return Table(["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "time", "device"], rows)
+                     str(config.get("device", "–")), str(config.get("precision", "–"))])
+    return Table(["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "time", "device", "precision"], rows)
 
 
 def _provenance(about: dict[str, Any]) -> Table:

@@ -28,8 +28,10 @@ NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_
              "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
 DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "table1": "table1"}
 """Each figure and the table, and which of the profile's data sets it shows."""
-PICTURES = {"figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
-"""What the notebook of each figure draws: names of files in ``figures/``, as PNG and PDF."""
+PICTURES = {"table1": ("table1",), "figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
+"""What each of these notebooks draws: names of files in ``figures/``, as PNG and PDF."""
+PAGES = ("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md")
+"""What that of Table 1 leaves beside its picture."""
 WITH_A_CLASSIFIER = "chan_vese"
 """A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
 
@@ -85,14 +87,7 @@ def plan(request: Request) -> list[Task]:
         trainings = [_training(request, *run) for run in _in_turn(request)]
         tasks += [*_weights(request, trainings), *trainings]
     drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
-    if "table1" in drawable:  # first, as the longest: figures are drawn beside it
-        code = ["tables.py", "companion.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
-                "sensitivities.py", str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml")]
-        outputs = ["table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"]
-        tasks.append(_drawing(request, "table1", outputs, code))
-    tasks += [_drawing(request, name, [f"figures/{picture}.{kind}" for picture in pictures for kind in ("png", "pdf")],
-                       ["figures.py", "companion.py"])
-              for name, pictures in PICTURES.items() if name in drawable]
+    tasks += [_drawing(request, name) for name in PICTURES if name in drawable]  # the longest first
     if "pets" in request.steps:
         tasks.append(_pets(request))
     if "lessons" in request.steps:
@@ -198,8 +193,14 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
                  recheck=lambda: all(task.recheck() for task in trainings))]
 
 
-def _drawing(request: Request, name: str, outputs: list[str], code: list[str]) -> Task:
+def _drawing(request: Request, name: str) -> Task:
     dataset = request.profile.sets[DRAWINGS[name]]
+    outputs = [f"figures/{picture}.{kind}" for picture in PICTURES[name] for kind in ("png", "pdf")]
+    code = ["figures.py", "companion.py"]
+    if name == "table1":
+        outputs += PAGES
+        code += ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py",
+                 str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml")]
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
