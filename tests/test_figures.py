@@ -267,6 +267,15 @@ def test_one_style_is_readable():
     assert figures.STYLE["font.size"] >= 7 and figures.STYLE["pdf.fonttype"] == 42 and len(set(figures.COLOURS)) == 8
 
 
+def test_a_caption_names_the_seed_of_all_runs_or_that_of_each():
+    def text(**seed):
+        return caption("figure4", dataset="cartoons", size=64, choice="drawn by seed 3", **seed)
+
+    assert text(seed={"casm": 1, "mumford_shah": 1}).endswith("drawn by seed 3. Runs with seed 1.")
+    assert text(seed={"mumford_shah": 2, "casm": 0}).endswith("drawn by seed 3. Seeds of the runs: (a) 0, (f) 2.")
+    assert text(seed={}).endswith("drawn by seed 3.") and text(seed=5).endswith(" Run with seed 5.")
+
+
 class TestTableFigure:
     @pytest.fixture
     def table(self):

@@ -216,8 +216,8 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     return figure
 
 
-def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None = None, row: str = "mumford_shah",
-            note: str = "") -> str:
+def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapping[str, int] | None = None,
+            row: str = "mumford_shah", note: str = "") -> str:
     """Text under a figure that needs no other text.
 
     Parameters
@@ -227,14 +227,14 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
         Data set and side of its pictures in pixels.
     choice : str
         How the pictures were chosen, as "drawn by seed 0, the classes in turn".
-    seed : int, optional
-        Of the runs that are shown.
+    seed : int or mapping of row name to int, optional
+        Of the run, or the runs, that are shown.
     row : str
         The experiment of Figures 5 and 6.
     note : str
         What else is special, as a narrower network.
     """
-    run = "" if seed is None else f" Run with seed {seed}."
+    run = f" {_whose(seed)}"
     cut = "white = foreground, cut at 0.5"
     letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
@@ -252,6 +252,14 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | None
     if name not in texts:
         raise ValueError(f"no caption for {name!r}; there are {', '.join(texts)}")
     return " ".join(f"{texts[name]} {pictures}{run} {note}".split())
+
+
+def _whose(seed: int | Mapping[str, int] | None) -> str:
+    if not isinstance(seed, Mapping):
+        return "" if seed is None else f"Run with seed {seed}."
+    if len(set(seed.values())) < 2:
+        return "".join(f"Runs with seed {one}." for one in set(seed.values()))
+    return f"Seeds of the runs: {', '.join(f'({ROWS[name].letter}) {seed[name]}' for name in FIGURE4_ROWS if name in seed)}."
 
 
 def save(figure: Figure, path: Path, text: str) -> Path:
