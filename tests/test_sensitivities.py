@@ -126,14 +126,21 @@ def test_the_sentence_tells_where_one_setting_can_lead(trials):
 
 def test_the_chart_has_a_line_for_each_setting_and_the_usual_one_across(trials):
     figure = sensitivity_figure(sensitivities(trials, USUALLY, "chan_vese"))
-    axes, = figure.axes
+    axes, area, grey = figure.axes
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [USUAL, "lambda1 = 0.3", "alpha = 5", "alpha = 20", "judge = snapshot"]
     assert axes.lines[0].get_xdata()[0] == pytest.approx(0.48)
     low, high = axes.patches[0].get_x(), axes.patches[0].get_x() + axes.patches[0].get_width()
     assert (low, high) == pytest.approx((0.44, 0.52))
     assert np.all(np.diff(axes.get_yticks()) > 0) and axes.get_ylim()[0] > axes.get_ylim()[1]
-    assert [text.get_text() for text in axes.texts].count("0.30") == 5
+    assert [one.get_xlabel() for one in figure.axes] == ["IoU", "area of the mask", "grey pixels"]
+    assert area.lines[1].get_xdata().tolist() == [0.3] * 5 and not area.collections  # of seed 0
+
+
+def test_of_a_setting_whose_seeds_part_each_area_is_shown_and_no_mean():
+    trials = pd.DataFrame([trial(0.5), trial(0.5, seed=1), trial(0.4, alpha=5), trial(0.0, seed=1, alpha=5) | {"area": 0.0}])
+    area = sensitivity_figure(sensitivities(trials, USUALLY, "chan_vese")).axes[1]
+    assert [line.get_xdata().tolist() for line in area.lines[1:3]] == [[0.3, 0.3], [0.3, 0.0]]
 
 
 def test_seen_from_another_run_a_line_names_what_it_changes_of_that_one():

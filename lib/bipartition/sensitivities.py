@@ -23,6 +23,7 @@ USUAL = "usual"
 NUMBERS = ("iou", "iou_low", "iou_high", "area", "grey", "accuracy", "boundary_iou")
 COLUMNS = ("field", "value", "seed", *NUMBERS, "command")
 _LINE, _SEED_SHIFT = 0.165, 0.22
+_AXES = {"iou": "IoU", "area": "area of the mask", "grey": "grey pixels"}
 
 
 def sensitivities(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> pd.DataFrame:
@@ -144,10 +145,9 @@ def with_interval(line: Mapping[str, Any]) -> str:
 
 
 def sensitivity_figure(table: pd.DataFrame) -> Figure:
-    """IoU of each changed setting beside the usual one: dots with their intervals, one block for each field.
+    """IoU of each changed setting beside the usual one, with area and grey share: a mark for each seed, a block for each field.
 
-    The vertical line is the mean of the usual trials, the band reaches from their lowest to their highest end.  Half as
-    wide as a page, to be read there.
+    The vertical line is the mean of the usual trials, the band reaches from their lowest to their highest end.
 
     Parameters
     ----------
@@ -165,25 +165,27 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     places, labels, ends, height = _places(table)
     seeds = sorted(table["seed"].unique())
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH / 2, 0.62 + _LINE * height), layout="constrained")
-        axes = figure.add_subplot()
-        low, high = usual[["iou", "iou_low"]].min(axis=None), usual[["iou", "iou_high"]].max(axis=None)
-        axes.axvspan(low, high, color="0.9", linewidth=0)
-        axes.axvline(usual["iou"].mean(), color="0.45", linewidth=0.8)
-        for order, seed in enumerate(seeds):
-            of_seed = table[table["seed"] == seed]
-            y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
-            look = {"color": COLOURS[order % len(COLOURS)]}
-            axes.hlines(y, of_seed["iou_low"], of_seed["iou_high"], linewidth=1, **look)
-            axes.plot(of_seed["iou"], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
-        for line in ends:
-            axes.axhline(line, color="0.8", linewidth=0.4)
-        _numbers_at_the_right(axes, table, places)
-        axes.set(xlabel="IoU", ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
+        figure = Figure(figsize=(0.75 * WIDTH, 0.62 + _LINE * height), layout="constrained")
+        panels = figure.subplots(1, 3, sharey=True, width_ratios=(2.4, 1, 1))
+        for axes, name in zip(panels, ("iou", "area", "grey"), strict=True):
+            bounds = [column for column in (f"{name}_low", f"{name}_high") if column in table]
+            axes.axvspan(usual[[name, *bounds]].min(axis=None), usual[[name, *bounds]].max(axis=None), color="0.9", linewidth=0)
+            axes.axvline(usual[name].mean(), color="0.45", linewidth=0.8)
+            for order, seed in enumerate(seeds):
+                of_seed = table[table["seed"] == seed]
+                y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
+                look = {"color": COLOURS[order % len(COLOURS)]}
+                if bounds:
+                    axes.hlines(y, of_seed[bounds[0]], of_seed[bounds[1]], linewidth=1, **look)
+                axes.plot(of_seed[name], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
+            for line in ends:
+                axes.axhline(line, color="0.8", linewidth=0.4)
+            axes.set(xlabel=_AXES[name], ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
+            axes.tick_params(axis="y", length=0)
+            axes.spines["left"].set_visible(False)
         if len(seeds) > 1:
-            figure.legend(loc="outside lower center", ncols=min(4, len(seeds)), handletextpad=0.2)
+            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(seeds)),
+                          handletextpad=0.2)
     return figure
 
 
@@ -258,13 +260,3 @@ def _places(table: pd.DataFrame) -> tuple[dict[tuple[str, str], float], list[str
         height, before = height + 1, field
     labels = [field if field == USUAL else f"{field} = {value}" for field, value in places]
     return places, labels, ends, height
-
-
-def _numbers_at_the_right(axes: mpl.axes.Axes, table: pd.DataFrame, places: Mapping[tuple[str, str], float]) -> None:
-    """Area and grey share of each setting, means over its seeds."""
-    means = table.assign(key=_keys(table)).groupby("key", sort=False)[["area", "grey"]].mean()
-    look = {"fontsize": 6.5, "ha": "right", "va": "center_baseline", "transform": axes.get_yaxis_transform()}
-    for x, name in ((1.14, "area"), (1.31, "grey")):
-        axes.text(x, -1.1, name, **look)
-        for key, value in means[name].items():
-            axes.text(x, places[key], f"{value:.2f}", **look)
