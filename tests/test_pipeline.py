@@ -440,11 +440,13 @@ def test_a_notebook_without_a_parameters_cell_is_an_error(written, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_good_notebook_runs_in_this_python_with_its_parameters_and_prints_as_it_goes(written, tmp_path, capsys):
+def test_a_good_notebook_runs_in_this_python_with_its_parameters_and_prints_as_it_goes(written, tmp_path, capfd):
     target = tmp_path / "folder with {braces}" / "copy.ipynb"
-    source = written("import sys, bipartition\nprint(number + 1, sys.executable)\nassert 'number' in globals()")
+    source = written("import sys, bipartition\nprint(number + 1, sys.executable)\nassert 'number' in globals()",
+                     "get_ipython().kernel.log.error('interrupted')")
     execute(source, target, {"number": 41})
-    assert f"42 {sys.executable}" in capsys.readouterr().out
+    printed = capfd.readouterr()
+    assert f"42 {sys.executable}" in printed.out and "interrupted" not in printed.err
     assert [path.name for path in target.parent.iterdir()] == ["copy.ipynb"]
     assert "42" in json.dumps(nbformat.read(target, as_version=4))
 

@@ -93,6 +93,8 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
             start_timeout=180,
             config=_private_connection(),
             kernel_manager_class=_remembering(ended),
+            # A kernel is interrupted before it is shut down, and may call that an error; a cell's errors come another way.
+            extra_arguments=["--IPKernelApp.log_level=50"],
         )
     except PapermillExecutionError as error:
         raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error

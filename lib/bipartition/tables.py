@@ -272,7 +272,7 @@ def line_title(name: str) -> str:
 
 def seeds_shown(name: str, seeds: int, *, collapsed: int = 0) -> str:
     """How a page says how many runs are behind a line, and how many of them collapsed; a dash for what needs no training."""
-    shown = str(seeds) if seeds else "none yet" if name in ROWS else "–"
+    shown = str(seeds) if seeds else "none" if name in ROWS else "–"
     return f"{shown}, {'all' if collapsed == seeds else collapsed} collapsed" if collapsed else shown
 
 
