@@ -255,10 +255,13 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapp
 
 
 def _whose(seed: int | Mapping[str, int] | None) -> str:
-    if not isinstance(seed, Mapping):
-        return "" if seed is None else f"Run with seed {seed}."
-    if len(set(seed.values())) < 2:
-        return "".join(f"Runs with seed {one}." for one in set(seed.values()))
+    if seed is None or seed == {}:
+        return ""
+    if isinstance(seed, int):
+        return f"Run with seed {seed}."
+    first, *others = set(seed.values())
+    if not others:
+        return f"Runs with seed {first}."
     return f"Seeds of the runs: {', '.join(f'({ROWS[name].letter}) {seed[name]}' for name in FIGURE4_ROWS if name in seed)}."
 
 
