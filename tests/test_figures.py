@@ -311,6 +311,11 @@ class TestTableFigure:
         spans = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
         assert np.allclose(spans, [[0.3, 0.6], [0.1, 0.4]])
 
+    def test_without_any_picture_of_its_classes_it_is_an_empty_panel(self, table, seeds):
+        figure = table_figure(table.assign(n=0), seeds[:0])
+        figure.canvas.draw()
+        assert [axes.get_title() for axes in figure.axes] == ["mean"] and len(figure.axes[0].get_yticks()) == 2
+
     def test_without_a_run_only_the_papers_values_and_the_line_are_there(self, table, seeds):
         table.loc[table["row"].isin(ROWS), ["iou", "ci_low", "ci_high"]] = np.nan
         best, strokes, dots, diamonds = table_figure(table, seeds[:0]).axes[0].lines

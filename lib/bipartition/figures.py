@@ -43,7 +43,7 @@ PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
 TABLE_READS = ("Dots are measured, with their intervals; strokes are single trainings; diamonds are the paper's; the dotted "
-               "line is the best of what needs no training.")
+               "line is the best of what needs no training, in each panel whichever that is.")
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
 _NO_LOSS = ("epoch", "loss", "accuracy")
 
@@ -188,20 +188,21 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         Of `bipartition.tables.seeds_table`, or its file.
     """
     shown = table[table["n"] > 0]
-    classes, names = list(dict.fromkeys(shown["class"])), [name for name in ROWS if name in set(shown["row"])]
+    classes, names = list(dict.fromkeys(shown["class"])) or ["mean"], [name for name in ROWS if name in set(table["row"])]
     y = {name: place for place, name in enumerate(names)}
     untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
-        panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True)[0]
+        panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True,
+                                 width_ratios=[1.0] * (len(classes) - 1) + [2.2])[0]  # the mean is what rows are compared by
         for axes, label in zip(panels, classes, strict=True):
             lines, single = (part[(part["class"] == label) & part["row"].isin(names)] for part in (shown, seeds))
             axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
                          label="best without training")
             axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
-            axes.plot(single["iou"], single["row"].map(y), "|", color=COLOURS[0], markersize=7, markeredgewidth=0.6,
+            axes.plot(single["iou"], single["row"].map(y), "|", color="black", markersize=8, markeredgewidth=0.5,
                       label="a single training")
-            axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.6, label="measured, 95 % interval")
+            axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
             axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
                       markeredgewidth=0.9, label="the paper's")
             axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),

@@ -147,7 +147,7 @@ def with_interval(line: Mapping[str, Any]) -> str:
 def sensitivity_figure(table: pd.DataFrame) -> Figure:
     """IoU of each changed setting beside the usual one, with area and grey share: a mark for each seed, a block for each field.
 
-    The vertical line is the mean of the usual trials, the band reaches from their lowest to their highest end.
+    The vertical line is the mean of the usual trials, the band is what they span, of IoU with their intervals.
 
     Parameters
     ----------
