@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,7 @@ def served(places, root, tmp_path):
     folder = places / "results" / "demo"
     (folder / "figures").mkdir(parents=True)
     published = root / "results" / "published" / "demo"
-    for path in published.iterdir():
+    for path in filter(Path.is_file, published.iterdir()):
         target = folder / "figures" / path.name if path.suffix == ".png" else folder / path.name
         shutil.copyfile(path, target)
     write_provenance(profile)

@@ -474,6 +474,22 @@ def test_a_dead_kernel_is_reported_soon_and_with_its_cause(written, tmp_path, de
     assert (tmp_path / "copy.failed.ipynb").is_file()
 
 
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_kernel_that_dies_while_it_starts_gets_one_more_try(written, tmp_path, monkeypatch, deaths):
+    tries = []
+
+    def start(*arguments, **options):
+        tries.append(options["kernel_name"])
+        if len(tries) <= deaths:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr("papermill.execute_notebook", start)
+    target = tmp_path / "copy.ipynb"
+    with pytest.raises(NotebookError, match="could not be run: Kernel died") if deaths == 2 else contextlib.nullcontext():
+        execute(written("print(1)"), target, {})
+    assert len(tries) == 2 and target.exists() == (deaths == 1)
+
+
 @pytest.mark.slow
 def test_training_without_notebooks_needs_neither_papermill_nor_jupyter(trained):
     path, environment = trained

@@ -144,6 +144,15 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
             load_profile(path)
 
 
+@pytest.mark.parametrize(("line", "key"), [("training: {size: 32, alpha: 2.0}", "training"),
+                                           ("per_dataset: {cartoons: {alpha: 2.0, alpha: 3.0}}", "alpha")])
+def test_a_key_that_is_there_twice_is_refused(written, line, key):
+    path = written()
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"(?s)the key '{key}' is there twice; keep one of them.* line \d+"):
+        load_profile(path)
+
+
 def test_a_configuration_is_refused_for_a_data_set_or_row_outside_the_profile(written):
     profile = load_profile(written())
     with pytest.raises(ValueError, match="'voc2012'.*cartoons"):

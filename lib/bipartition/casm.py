@@ -3,6 +3,11 @@
 A decoder proposes the object.  The picture with the object REMOVED is shown to a classifier; the decoder wants it puzzled, the
 classifier wants to recognise it all the same, and half of the time an older classifier is asked, so that the decoder has
 to remove everything that any classifier could use.  Here the mask is the OBJECT, unlike the paper's phi.
+
+Players, losses, rates of both optimisers and snapshots are those of its authors.  What all rows share is ours: it starts from
+our warm-up, which may have shown the classifier cut pictures, learns along our schedule (up, then down a cosine; theirs
+divides the rates by ten every 20 of 60 epochs) in our mini-batches (theirs hold 128) and, unless ``crops`` says so, without
+random crops.
 """
 
 import copy

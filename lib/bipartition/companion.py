@@ -70,9 +70,10 @@ def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared)
 
 
 def name_stale_runs(names: Iterable[str]) -> None:
-    """Print which finished runs today's profile, code or data would make differently: no figure or table has them."""
+    """Print which finished runs today's profile, code, data or first weights would make differently: no page has them."""
     for name in names:
-        print(f"{name} was made by another configuration than today's and is left out; `make train` makes it anew")
+        print(f"{name} was made by another configuration than today's and is left out; `make train` makes it anew, in its "
+              "place (first weights are a part of it: was RESNET18_WEIGHTS set then as it is now?)")
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:

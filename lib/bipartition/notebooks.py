@@ -67,7 +67,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     os.replace(partial, target)
 
 
-def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None:
+def _execute(source: Path, partial: Path, parameters: Mapping[str, Any], *, again: bool = True) -> None:
     try:
         import papermill
         from jupyter_client.kernelspec import NoSuchKernel
@@ -101,6 +101,9 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any]) -> None
     except DeadKernelError as error:
         raise NotebookError(f"lost its kernel: the process {in_words(ended[-1] if ended else None)}") from error
     except (NoSuchKernel, RuntimeError) as error:
+        if again and "died before replying" in str(error):
+            # No cell has run yet.  A kernel is told its ports before it takes them: one that starts beside it may be faster.
+            return _execute(source, partial, parameters, again=False)
         raise NotebookError(f"could not be run: {error}") from error
 
 

@@ -99,7 +99,7 @@ def load_profile(name: str | Path) -> Profile:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
         raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as YAML in UTF-8: {error}") from error
     try:
@@ -129,6 +129,18 @@ def configuration_for(profile: Profile, dataset: str, row: str, seed: int) -> Co
         ROWS[row].settings,
         profile.per_row.get(row, {}),
     )
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML whose mappings hold each key once; PyYAML would let the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice; keep one of them", node.value[place][0].start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _checked(name: str, content: Any) -> Profile:

@@ -94,14 +94,14 @@ ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row(
         name="chan_vese_only", title="Chan-Vese only", letter="c",
         network="autoencoder", energy="chan_vese",
-        about="An auto-encoder that minimises (7): precise, and blind to meaning.",
+        about="An auto-encoder that minimises (7) without its area term: precise, and blind to meaning.",
         settings=NOTHING_HOLDS_THE_FOREGROUND,
     ),
     # F and B so stiff that neither can explain a whole picture.
     Row(
         name="mumford_shah_only", title="Mumford-Shah only", letter="d",
         network="autoencoder", energy="mumford_shah",
-        about="An auto-encoder that minimises (10): precise, and blind to meaning.",
+        about="An auto-encoder that minimises (10) without its area term: precise, and blind to meaning.",
         settings=MappingProxyType({**NOTHING_HOLDS_THE_FOREGROUND, "lambda3": 5.0, "lambda4": 5.0}),
     ),
 )})
