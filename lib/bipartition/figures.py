@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from bipartition import runs
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
-from bipartition.rows import CAM, ROWS
+from bipartition.rows import CAM, MEAN, ROWS
 
 __all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "TABLE_READS", "caption", "choose", "contact_sheet", "figure4", "figure5",
            "figure6", "figure6_worst", "learning_curves", "lowest", "save", "table_figure"]
@@ -188,7 +188,7 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         Of `bipartition.tables.seeds_table`, or its file.
     """
     shown = table[table["n"] > 0]
-    classes, names = list(dict.fromkeys(shown["class"])) or ["mean"], [name for name in ROWS if name in set(table["row"])]
+    classes, names = list(dict.fromkeys(shown["class"])) or [MEAN], [name for name in ROWS if name in set(table["row"])]
     y = {name: place for place, name in enumerate(names)}
     untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
     with mpl.rc_context(STYLE):

@@ -18,8 +18,8 @@ from bipartition.datasets.oxford_pets import CLASSES
 from bipartition.datasets.prepare import Prepared, prepare
 from bipartition.evaluation import evaluate
 from bipartition.profiles import Profile
-from bipartition.rows import CAM, WARM_UP
-from bipartition.tables import MEAN, NO_SEED, Measured, averages, cell, line_title, page, refused, scored_classes
+from bipartition.rows import CAM, MEAN, WARM_UP
+from bipartition.tables import NO_SEED, Measured, averages, cell, line_title, page, refused, scored_classes
 
 __all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "finished_folders", "markdown", "measured", "open_pets",
            "pets_table", "predicted_masks"]

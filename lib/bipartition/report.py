@@ -13,7 +13,7 @@ from bipartition import runs
 from bipartition.companion import finished_folders
 from bipartition.configuration import readings_table
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import MEAN, ROWS, WARM_UP
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -119,7 +119,7 @@ def _seeds(path: Path) -> Table | None:
         return None
     with open(path, newline="", encoding="utf-8") as stream:
         head, *lines = csv.reader(stream)
-    return Table(head, [line for line in lines if "mean" in line])
+    return Table(head, [line for line in lines if MEAN in line])
 
 
 def _figure(folder: Path, name: str) -> dict[str, str]:

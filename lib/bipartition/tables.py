@@ -16,13 +16,12 @@ from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders
 from bipartition.evaluation import Interval, evaluate, interval, is_collapsed, object_truth, paired_difference
 from bipartition.profiles import Profile
-from bipartition.rows import CAM, CLASSES, OTHER_TITLES, ROWS, WARM_UP
+from bipartition.rows import CAM, CLASSES, MEAN, OTHER_TITLES, ROWS, WARM_UP
 
-__all__ = ["COLUMNS", "MEAN", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference",
+__all__ = ["COLUMNS", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference",
            "explanation", "line_metrics", "line_title", "markdown", "page", "refused", "scored_classes", "seeds_shown",
            "seeds_table", "table1", "two", "write_table"]
 
-MEAN = "mean"
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
 SEED_COLUMNS = ("dataset", "row", "seed", "class", "iou", "boundary_f", "area", "grey", "collapsed")
