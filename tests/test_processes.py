@@ -22,16 +22,17 @@ from accelerate import Accelerator
 from bipartition import runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import prepare
-from bipartition.devices import accelerator_for_this_machine
-from bipartition.epochs import Material, train_epoch
-from bipartition.learners import build_learner
+from bipartition.devices import accelerator_for_this_machine, mean_over_processes, my_share
+from bipartition.epochs import Material, train_epoch, unit_range
+from bipartition.learners import build_learner, random_cuts
 from bipartition.networks import Classifier
 
 folder, configuration = Path(sys.argv[1]), Configuration(**json.loads(sys.argv[2]))
 accelerator = accelerator_for_this_machine()
 '''
 
-# One step of each row on 8 pictures: every gradient, and the losses.  In float32: bfloat16 would hide what this is about.
+# One step of each row on 8 pictures: every gradient, the losses, and the warm-up's cuts.  In float32: bfloat16 would hide
+# what this is about.
 GRADIENTS = HEAD.replace("accelerator_for_this_machine()", "Accelerator(mixed_precision='no', cpu=True)") + '''
 found = {"processes": accelerator.num_processes}
 for row in ("chan_vese", "mumford_shah"):
@@ -45,6 +46,9 @@ for row in ("chan_vese", "mumford_shah"):
     losses = train_epoch(learner, material, configuration, 0, 1, {})
     named = learner.network.named_parameters()
     found[row] = {"losses": losses, "gradients": {name: one.grad for name, one in named if one.grad is not None}}
+for contours in (0.0, 0.5):
+    cuts = random_cuts(unit_range(material.pictures[my_share()]), torch.Generator().manual_seed(0), contours=contours)
+    found[f"cuts {contours}"] = mean_over_processes(cuts.square().mean(dim=0))
 if accelerator.is_main_process:
     torch.save(found, folder)
 accelerator.end_training()
@@ -91,9 +95,12 @@ def script(tmp_path):
 
 
 @pytest.mark.slow(seconds=27)
-def test_two_processes_have_the_gradients_of_one_on_all_pictures(script, tmp_path):
+def test_two_processes_have_the_gradients_and_the_cuts_of_one_on_all_pictures(script, tmp_path):
     one, two = (gradients(processes, script(GRADIENTS), tmp_path / str(processes)) for processes in (1, 2))
     assert [one.pop("processes"), two.pop("processes")] == [1, 2]
+    for contours in (0.0, 0.5):
+        torch.testing.assert_close(two.pop(f"cuts {contours}"), one.pop(f"cuts {contours}"))
+    assert len(one) == 2
     for row, expected in one.items():
         assert two[row]["losses"] == pytest.approx(expected["losses"], rel=1e-5)
         assert two[row]["gradients"].keys() == expected["gradients"].keys()
@@ -104,8 +111,8 @@ def test_two_processes_have_the_gradients_of_one_on_all_pictures(script, tmp_pat
 
 
 def gradients(processes, script, path):
-    """What `GRADIENTS` leaves with so many processes."""
-    ended = launched(processes, script, path, json.dumps(configured().to_dict()))
+    """What `GRADIENTS` leaves with so many processes; pictures and halves are cropped, each in its own way."""
+    ended = launched(processes, script, path, json.dumps(configured(crops=0.5, judge_crops=0.5).to_dict()))
     assert ended.returncode == 0, ended.stderr
     return torch.load(path, weights_only=True)
 

@@ -1,22 +1,22 @@
 """Which device trains, in which precision, what is said where it cannot, and how several processes train one model.
 
 Each process of ``accelerate launch`` takes its share of every mini-batch; gradients are averaged, so that all hold the same
-parameters at every step.  All draw the same random numbers.
+parameters at every step.  All draw what one process would draw for the whole mini-batch, and keep their share.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import is_initialized
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from bipartition.machine import ASKED, card_is_wanted
 
-__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "mean_over_processes",
-           "sent", "unused_card"]
+__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "drawn",
+           "mean_over_processes", "my_share", "sent", "unused_card"]
 
 
 def accelerator_for_this_machine() -> Accelerator:
@@ -50,6 +50,33 @@ def accelerator_for_this_machine() -> Accelerator:
 def sent(drawn: Tensor, device: torch.device) -> Tensor:
     """A tensor of the CPU, as random numbers are, on the device; a GPU is not waited for until it has it."""
     return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
+
+
+def my_share() -> slice:
+    """Which pictures of a mini-batch this process learns from: all of them where there is one process."""
+    return slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size()) if _several() else slice(None)
+
+
+def drawn(draw: Callable[..., Tensor], count: int, *shape: int, rng: Generator) -> Tensor:
+    """A random tensor for each picture of this process's share: what one process alone would draw for the same pictures.
+
+    Parameters
+    ----------
+    draw : callable
+        `torch.rand` or `torch.randn`.
+    count : int
+        Pictures of the share.
+    shape : int
+        Of what is drawn for each.
+    rng : torch.Generator
+        In the same state in all processes.
+
+    Returns
+    -------
+    Tensor, shape (count, *shape)
+    """
+    everyone = torch.distributed.get_world_size() if _several() else 1
+    return draw(count * everyone, *shape, generator=rng)[my_share()]
 
 
 def unused_card() -> str | None:

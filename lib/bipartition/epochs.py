@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Split
-from bipartition.devices import average_statistics, mean_over_processes, sent
+from bipartition.devices import average_statistics, mean_over_processes, my_share, sent
 from bipartition.learners import JudgeLearner, Learner, random_crops
 
 __all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
@@ -113,14 +113,13 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
     learner.network.train()
     rng = generator(configuration.seed, purpose, epoch)
     device = material.labels.device
-    mine = slice(learner.accelerator.process_index, None, learner.accelerator.num_processes)
     order = sent(torch.randperm(len(material.ids), generator=rng), device)
     mirrored = sent(torch.rand(len(material.ids), generator=rng) < 0.5, device)
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     unchecked: dict[int, dict[str, Tensor]] = {}
     for step in range(steps):
-        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][mine]
+        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][my_share()]
         batch = material.pictures[chosen]
         batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
         image = unit_range(batch)

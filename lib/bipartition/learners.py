@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 
 from bipartition.casm import CasmLearner, CasmNetwork
 from bipartition.configuration import Configuration
-from bipartition.devices import average_gradients, mean_over_processes, sent
+from bipartition.devices import average_gradients, drawn, mean_over_processes, sent
 from bipartition.networks import AutoEncoder, BiPartitionNetwork, Classifier, Partition, cut_pictures
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
@@ -103,10 +103,10 @@ def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
         Width and height of a part differ by at most a factor of 4/3.
     """
     count = len(image)
-    share = smallest + (1 - smallest) * torch.rand(count, generator=rng)
-    stretch = (math.log(4 / 3) * (torch.rand(count, generator=rng) - 0.5)).exp()
+    share = smallest + (1 - smallest) * drawn(torch.rand, count, rng=rng)
+    stretch = (math.log(4 / 3) * (drawn(torch.rand, count, rng=rng) - 0.5)).exp()
     extent = torch.stack([share.sqrt() * stretch, share.sqrt() / stretch], dim=1).clamp_max(1)
-    centre = (1 - extent) * (2 * torch.rand(count, 2, generator=rng) - 1)
+    centre = (1 - extent) * (2 * drawn(torch.rand, count, 2, rng=rng) - 1)
     affine = torch.zeros(count, 2, 3)
     affine[:, 0, 0], affine[:, 1, 1], affine[:, :, 2] = extent[:, 0], extent[:, 1], centre
     with torch.autocast(image.device.type, enabled=False):  # which would round places to the fourth part of a pixel
@@ -133,22 +133,22 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     count, channels, size, _ = image.shape
     landscape = torch.zeros(count, 1, size, size)
     for grid, height in ((3, 1.0), (7, 0.7)):
-        coarse = torch.randn(count, 1, grid, grid, generator=rng)
+        coarse = drawn(torch.randn, count, 1, grid, grid, rng=rng)
         landscape += height * F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
     landscape = _standard(sent(landscape, image.device))
     if contours:
-        mix = sent(torch.randn(count, channels, 1, 1, generator=rng), image.device)
-        weight = sent(contours * torch.rand(count, 1, 1, 1, generator=rng), image.device)
+        mix = sent(drawn(torch.randn, count, channels, 1, 1, rng=rng), image.device)
+        weight = sent(contours * drawn(torch.rand, count, 1, 1, 1, rng=rng), image.device)
         colours = _standard(F.avg_pool2d((mix * image).sum(dim=1, keepdim=True), 5, stride=1, padding=2))
         landscape = _standard((1 - weight) * landscape + weight * colours)
-    level = 3.2 * torch.rand(count, 1, 1, 1, generator=rng) - 1.6
-    sharpness = torch.exp(0.5 + 3.5 * torch.rand(count, 1, 1, 1, generator=rng))
+    level = 3.2 * drawn(torch.rand, count, 1, 1, 1, rng=rng) - 1.6
+    sharpness = torch.exp(0.5 + 3.5 * drawn(torch.rand, count, 1, 1, 1, rng=rng))
     return torch.sigmoid(sent(sharpness, image.device) * (landscape - sent(level, image.device)))
 
 
 def _seen(image: Tensor, share: float, rng: Generator, contours: float) -> Tensor:
     """Random cuts of as large a share of the pictures; 1, which is all, of the others."""
-    cut = sent(torch.rand(len(image), 1, 1, 1, generator=rng) < share, image.device)
+    cut = sent(drawn(torch.rand, len(image), 1, 1, 1, rng=rng) < share, image.device)
     return torch.where(cut, random_cuts(image, rng, contours=contours), 1.0)
 
 
