@@ -26,16 +26,48 @@ ON_REQUEST = ("pets", "lessons")
 
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
              "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
-DRAWINGS = {"figure4": "gallery", "figure5": "gallery", "figure6": "table1", "table1": "table1"}
-"""Each figure and the table, and which of the profile's data sets it shows."""
-PICTURES = {"table1": ("table1",), "figure4": ("figure4",), "figure5": ("figure5",), "figure6": ("figure6", "figure6_worst")}
-"""What each of these notebooks draws: names of files in ``figures/``, as PNG and PDF."""
-PAGES = ("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md")
-"""What that of Table 1 leaves beside its picture."""
 WITH_A_CLASSIFIER = "chan_vese"
 """A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
 
 _SOURCES: dict[tuple, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What one of the notebooks that show results shows, leaves and is made from.
+
+    Attributes
+    ----------
+    step : str
+        The one of `STEPS` that draws it.
+    shows : str
+        Which of the profile's data sets it shows, see `bipartition.profiles.SETS`.
+    pictures : tuple of str
+        Files in ``figures/``, each as PNG and PDF.
+    pages : tuple of str
+        Files beside ``figures/``.
+    code : tuple of str
+        Modules of this package that pictures and pages are made by, beside those of all; or absolute paths.
+    """
+
+    step: str
+    shows: str
+    pictures: tuple[str, ...]
+    pages: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+
+
+DRAWINGS = {
+    "table1": Drawing(
+        step="table", shows="table1", pictures=("table1",),
+        pages=("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"),
+        code=("tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py",
+              str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml"))),
+    "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
+    "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
+    "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst")),
+}
+"""By the name of its notebook, the one that takes longest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +118,8 @@ def plan(request: Request) -> list[Task]:
     if "train" in request.steps:
         trainings = [_training(request, *run) for run in _in_turn(request)]
         tasks += [*_weights(request, trainings), *trainings]
-    drawable = _drawable(request, [name for name in DRAWINGS if ("table" if name == "table1" else "figures") in request.steps])
-    tasks += [_drawing(request, name) for name in PICTURES if name in drawable]  # the longest first
+    asked = {name: drawing for name, drawing in DRAWINGS.items() if drawing.step in request.steps}
+    tasks += [_drawing(request, name, drawing) for name, drawing in _drawable(request, asked).items()]
     if "pets" in request.steps:
         tasks.append(_pets(request))
     if "lessons" in request.steps:
@@ -193,14 +225,10 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
                  recheck=lambda: all(task.recheck() for task in trainings))]
 
 
-def _drawing(request: Request, name: str) -> Task:
-    dataset = request.profile.sets[DRAWINGS[name]]
-    outputs = [f"figures/{picture}.{kind}" for picture in PICTURES[name] for kind in ("png", "pdf")]
-    code = ["figures.py", "companion.py"]
-    if name == "table1":
-        outputs += PAGES
-        code += ["tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py",
-                 str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml")]
+def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
+    dataset = request.profile.sets[drawing.shows]
+    outputs = [*(f"figures/{picture}.{kind}" for picture in drawing.pictures for kind in ("png", "pdf")), *drawing.pages]
+    code = ("figures.py", "companion.py", *drawing.code)
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
@@ -235,8 +263,8 @@ def _pets(request: Request) -> Task:
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
 
 
-def _drawable(request: Request, names: Iterable[str]) -> list[str]:
-    """Those drawings that have something to show, the others being named: nothing is fetched for a drawing.
+def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]:
+    """Those drawings that have something to show, the others being named: for these nothing is fetched.
 
     Without any run a drawing is its labelled empty panels, and the table its baselines.
 
@@ -245,11 +273,11 @@ def _drawable(request: Request, names: Iterable[str]) -> list[str]:
     ValueError
         If none has, although its data set was asked for.
     """
-    drawable, empty = [], []
-    for name in names:
-        dataset = request.profile.sets[DRAWINGS[name]]
+    drawable, empty = {}, []
+    for name, drawing in asked.items():
+        dataset = request.profile.sets[drawing.shows]
         if _finished(request, dataset, ROWS) or (dataset in request.datasets and _at_hand(request, dataset)):
-            drawable.append(name)
+            drawable[name] = drawing
             continue
         if dataset in request.datasets:
             empty.append((name, dataset))
@@ -316,7 +344,7 @@ def _report(request: Request) -> Task:
         write_report(request.profile)
 
     parts = ["provenance.json", "table1.md", "seeds.csv", "measures.md", "claims.md",
-             *(f"figures/{picture}.{kind}" for pictures in PICTURES.values() for picture in pictures
+             *(f"figures/{picture}.{kind}" for drawing in DRAWINGS.values() for picture in drawing.pictures
                for kind in ("png", "txt"))]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {"read": _read(request.profile, ["report.py", "report.html.jinja"]),
