@@ -52,6 +52,14 @@ def test_later_sources_win():
     assert (built.alpha, built.size) == (3, 64)
 
 
+def test_however_a_number_is_written_it_is_one_setting():
+    written = [Configuration.build(REQUIRED, {"alpha": alpha, "casm_area": 10}) for alpha in (150, 150.0, "150", "1.5e2")]
+    assert {(repr(one.alpha), repr(one.casm_area)) for one in written} == {("150.0", "10.0")}
+    for value in (True, [1.0]):
+        with pytest.raises(ValueError, match="alpha = .*; it must be a number"):
+            Configuration.build(REQUIRED, {"alpha": value})
+
+
 def test_a_name_that_is_no_setting_is_refused_with_those_that_are():
     with pytest.raises(ValueError, match="'lambda5' is no setting of a run .*; the settings are .*lambda4"):
         Configuration.build(REQUIRED, {"lambda5": 1.0})

@@ -114,6 +114,12 @@ class TestClassifier:
         with pytest.raises(ValueError, match="text.pth is not a PyTorch state dict"):
             Classifier(6, tmp_path / "text.pth")
 
+    @pytest.mark.parametrize("entry", [torch.full((64, 3, 7, 7), float("nan")), [1.0], 0.5])
+    def test_entries_that_are_no_finite_tensors_are_named(self, tmp_path, entry):
+        torch.save(resnet18().state_dict() | {"conv1.weight": entry}, tmp_path / "broken.pth")
+        with pytest.raises(ValueError, match="broken.pth: 'conv1.weight', .* is no tensor of finite numbers"):
+            Classifier(6, tmp_path / "broken.pth")
+
     def test_a_pickle_that_would_run_code_is_refused(self, tmp_path):
         torch.save({"payload": Classifier}, tmp_path / "evil.pth", pickle_protocol=4)
         with pytest.raises(ValueError, match="evil.pth is not a PyTorch state dict"):

@@ -12,6 +12,15 @@ def read(picture, path, **options):
     return photographs.read_photograph(path, 8)[0]
 
 
+def turned_by_the_camera(path):
+    """A photograph whose left half is white as stored, and its upper half where the camera's orientation is applied."""
+    picture = Image.new("RGB", (40, 20))
+    picture.paste("white", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees: left becomes top
+    picture.save(path, exif=exif)
+
+
 @pytest.mark.parametrize(("picture", "name", "colour"), [
     (Image.new("RGB", (9, 7), (200, 30, 60)), "a.png", (200, 30, 60)),
     (Image.new("L", (9, 7), 77), "a.jpg", (77, 77, 77)),
@@ -29,13 +38,15 @@ def test_every_kind_becomes_rgb(tmp_path, picture, name, colour):
 
 
 def test_orientation_of_the_camera_is_applied(tmp_path):
-    picture = Image.new("RGB", (40, 20))
-    picture.paste("white", (0, 0, 20, 20))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees: left becomes top
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    turned_by_the_camera(tmp_path / "a.jpg")
     image, original = photographs.read_photograph(tmp_path / "a.jpg", 8)
     assert original == (20, 40) and image[0].mean() > 240 and image[-1].mean() < 15
+
+
+def test_without_it_pixels_lie_as_stored(tmp_path):
+    turned_by_the_camera(tmp_path / "a.jpg")
+    image, original = photographs.read_photograph(tmp_path / "a.jpg", 8, turned=False)
+    assert original == (40, 20) and image[:, 0].mean() > 240 and image[:, -1].mean() < 15
 
 
 def test_shrinking_averages_instead_of_skipping(tmp_path):

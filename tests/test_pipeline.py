@@ -16,9 +16,11 @@ import yaml
 
 from bipartition import datasets, machine, notebooks, pipeline, runs, tasks
 from bipartition.beside import Aside, at_a_time
+from bipartition.companion import made_today
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
+from bipartition.rows import WARM_UP
 from conftest import TINY
 from miniatures import write_voc
 
@@ -43,7 +45,7 @@ def stage(places, tiny_profile, monkeypatch):
         elif "dataset" in parameters:
             tasks._prepare(profile, parameters["dataset"])
         else:
-            for name in tasks.PICTURES[target.stem]:
+            for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
                     runs.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
             for name in ("table1", "seeds", "measures", "claims") if target.stem == "table1" else ():
@@ -125,7 +127,8 @@ def test_changed_rows_and_readings_are_drawn_and_reported_without_training(stage
 def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     main(["--profile", str(tiny_profile)])
     warm_up = runs.run_folder("tiny", "cartoons", "classifier", 0)
-    runs.write_json(warm_up / "config.json", {"minutes": 0.25})
+    made_by = made_today(load_profile(tiny_profile), "cartoons", WARM_UP, 0, "pictures")
+    runs.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
     runs.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
     main(["--profile", str(tiny_profile)])
     assert runs.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25

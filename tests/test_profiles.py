@@ -99,6 +99,7 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         ({"training": "{seed: 7}"}, ["training: seed", "rows, seeds and sets"]),
         ({"per_row": "{chan_vese: {row: casm}}"}, ["per_row: chan_vese: row", "rows, seeds and sets"]),
         ({"per_dataset": "{cartoons: {dataset: voc2012}}"}, ["per_dataset: cartoons: dataset", "rows, seeds and sets"]),
+        ({"per_dataset": "{oxford-pets: {sise: 64}}"}, ["'sise'", "size"]),  # which the profile does not train on
         ({"seeds": "0"}, ["seeds = 0", "[0, 1]"]),
         ({"seeds": "[a]"}, ["seeds", "[0, 1]"]),
         ({"seeds": "[0, 1, 0]"}, ["seeds: 0 is there twice", "once"]),

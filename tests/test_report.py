@@ -8,8 +8,10 @@ import re
 import pytest
 
 from bipartition import runs, tables
+from bipartition.companion import made_today
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
+from bipartition.rows import WARM_UP
 from test_tables import PROFILE, FakePrepared, write_run
 
 PNG = base64.b64decode(
@@ -57,7 +59,7 @@ def filled(profile, places):
         run / "config.json",
         {
             "configuration": {"row": "chan_vese"},
-            "made_by": {},
+            "made_by": made_today(profile, "cartoons", "chan_vese", 0, "pictures"),
             "provenance": {},
             "parameters": 7,
             "device": "cpu <1>",
@@ -67,8 +69,12 @@ def filled(profile, places):
     )
     runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
     runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json",
-                    {"device": "cpu <1>", "precision": "float32", "minutes": 0.5})
+                    {"made_by": made_today(profile, "cartoons", WARM_UP, 0, "pictures"), "device": "cpu <1>",
+                     "precision": "float32", "minutes": 0.5})
     runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "metrics.json", {"accuracy": 0.8})
+    runs.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "config.json",
+                    {"device": "a card", "precision": "float16", "minutes": 9.0})
+    runs.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "metrics.json", {"accuracy": 0.1})
     for name, text in (("table1.md", TABLE1), ("measures.md", MEASURES), ("claims.md", CLAIMS), ("seeds.csv", SEEDS)):
         runs.write_text(folder / name, text)
     with runs.place(folder / "figures" / "figure4.png") as path:
@@ -89,6 +95,11 @@ def test_provenance_holds_commit_versions_device_precision_minutes_and_the_confi
     assert about["runs"]["cartoons/chan_vese/seed0"]["configuration"] == {"row": "chan_vese"}
 
 
+def test_a_run_that_no_table_has_is_not_in_the_provenance(filled, places):
+    about = runs.read_json(places / "results" / "tiny" / "provenance.json")
+    assert about["device"] == ["cpu <1>"] and "cartoons/casm/seed3" not in about["runs"]
+
+
 def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
     open_tags = []
 
@@ -106,7 +117,8 @@ def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
 
 
 def test_a_run_that_no_table_has_is_in_brackets(filled):
-    assert '<th scope="row">(cartoons/chan_vese/seed0)</th>' in filled  # nothing says what made it
+    assert '<th scope="row">(cartoons/casm/seed3)</th>' in filled  # nothing says what made it
+    assert '<th scope="row">cartoons/chan_vese/seed0</th>' in filled
 
 
 def test_numbers_intervals_paper_values_figures_and_readings_are_there(filled):

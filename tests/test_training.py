@@ -251,6 +251,11 @@ class TestTrainRow:
         learner = training.fresh_learner(tiny(row="classifier", weights="imagenet"), cartoons, None, Accelerator(cpu=True))
         assert not learner.network.body.conv1.weight.any() and learner.network.body.fc.weight.any()
 
+    def test_first_weights_are_drawn_without_a_look_at_any_card(self, cartoons, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: pytest.fail("a card was asked for its state"))
+        training.fresh_learner(tiny(row="classifier", weights="none"), cartoons, None, Accelerator(cpu=True))
+
     @pytest.mark.parametrize(("row", "settings"), [("chan_vese", {}), ("casm", {}),
                                                   ("chan_vese", {"judge": "turns", "judge_crops": 0.3})])
     def test_a_run_that_was_killed_and_resumed_gives_the_same_bits(self, cartoons, tmp_path, row, settings, monkeypatch):

@@ -277,10 +277,10 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
 
 
 def _number(value: Any) -> Any:
-    """1e-3 is text in YAML, which wants a point before the e."""
+    """1e-3 is text in YAML, which wants a point before the e; 150 and 150.0 are one setting, and are to be recorded as one."""
     try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
+        return value if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
         return value
 
 

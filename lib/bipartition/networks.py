@@ -543,6 +543,9 @@ def _read_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
     expected = body.state_dict()
     if not isinstance(state, dict):
         raise ValueError(f"weights file {path} holds a {type(state).__name__}; it must hold the state dict of a ResNet-18")
+    if strange := [name for name, value in state.items() if not isinstance(value, Tensor) or not torch.isfinite(value).all()]:
+        raise ValueError(f"weights file {path}: {strange[0]!r}, one of {len(strange)} such entries, is no tensor of finite "
+                         "numbers; it must hold the state dict of a ResNet-18")
     missing = sorted(set(expected) - set(state) - {name for name in expected if name.endswith("num_batches_tracked")})
     unexpected = sorted(set(state) - set(expected))
     wrong = [name for name in expected if name in state and state[name].shape != expected[name].shape]

@@ -104,9 +104,9 @@ def load_profile(name: str | Path) -> Profile:
         raise ValueError(f"{path} is not readable as YAML in UTF-8: {error}") from error
     try:
         profile = _checked(path.stem, content)
-        for dataset in profile.datasets:
+        for dataset in dict.fromkeys((*profile.datasets, *profile.per_dataset)):
             for row in ROWS:
-                configuration_for(profile, dataset, row, 0)
+                _merged(profile, dataset, row, 0)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return profile
@@ -122,6 +122,10 @@ def configuration_for(profile: Profile, dataset: str, row: str, seed: int) -> Co
     """
     _only_known("row", [row], ROWS)
     _only_known("data set", [dataset], profile.datasets)
+    return _merged(profile, dataset, row, seed)
+
+
+def _merged(profile: Profile, dataset: str, row: str, seed: int) -> Configuration:
     return Configuration.build(
         {"row": row, "dataset": dataset, "seed": seed},
         profile.training,

@@ -51,10 +51,10 @@ class Table(NamedTuple):
 
 
 def write_provenance(profile: Profile) -> None:
-    """``provenance.json``: commit, versions, machine, and each finished run's configuration, device, precision and minutes."""
-    finished = {}
-    for name, config in _finished(profile).items():
-        finished[name] = {key: config.get(key) for key in RECORDED}
+    """``provenance.json``: commit, versions, machine; configuration, device, precision and minutes of each run that counts."""
+    stale = _stale(profile)
+    finished = {name: {key: config.get(key) for key in RECORDED} for name, config in _finished(profile).items()
+                if name not in stale}
     runs.write_json(
         _folder(profile) / "provenance.json",
         {
@@ -95,6 +95,11 @@ def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
         for path in sorted(root.glob(f"{dataset}/{row}/seed*/metrics.json"))
     ]
     return {str(path.relative_to(root)): runs.read_json(path / "config.json") for path in paths}
+
+
+def _stale(profile: Profile) -> set[str]:
+    """Those of them that today's profile, code or first weights would make differently: no table has them."""
+    return {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
 
 
 def _page(path: Path) -> Table | None:
@@ -145,7 +150,7 @@ def _readings(profile: Profile) -> Table:
 
 def _runs(profile: Profile) -> Table:
     rows = []
-    stale = {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
+    stale = _stale(profile)
     for name, config in _finished(profile).items():
         metrics = runs.read_json(_folder(profile) / "runs" / name / "metrics.json")
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]

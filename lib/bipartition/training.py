@@ -177,7 +177,7 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
     pretrained = configuration.weights == "imagenet" and start is None and _has_classifier(configuration)
     weights = runs.weights_file() or imagenet_weights() if pretrained else None
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
         classifier = Classifier(len(prepared.classes), weights)
         if start is not None:

@@ -7,11 +7,16 @@ from pathlib import Path
 
 from bipartition import runs
 
-__all__ = ["Interrupted", "completed"]
+__all__ = ["Interrupted", "completed", "unfinished"]
 
 
 class Interrupted(RuntimeError):
     """Work was stopped from outside; what is done of it is right."""
+
+
+def unfinished(folder: Path) -> Path:
+    """The neighbour of `folder` in which `completed` lets it be made."""
+    return folder.with_name(f".{folder.name}.partial")
 
 
 @contextlib.contextmanager
@@ -22,7 +27,7 @@ def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     is removed, or with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C,
     `Interrupted`) leaves it too.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
+    partial = unfinished(folder)
     if not go_on:
         shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -62,11 +62,10 @@ def limited(items: Iterable[Item], *, train: int | None, val: int | None) -> lis
     return chosen
 
 
-def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple[int, int]]:
+def read_photograph(path: Path | BinaryIO, size: int, *, turned: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode a photograph of any kind and squash it to a square.
 
-    The camera's orientation (EXIF) is applied; palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on
-    white.
+    Palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on white.
 
     Parameters
     ----------
@@ -74,13 +73,15 @@ def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple
         Any format that Pillow reads.
     size : int
         Height and width of the result.
+    turned : bool
+        Whether the camera's orientation (EXIF) is applied.  Masks of VOC and Oxford-IIIT Pet were drawn on pixels as stored.
 
     Returns
     -------
     image : ndarray of uint8, shape (size, size, 3)
         In memory one colour lies after the other, as they are stored and trained on.
     original : tuple of int
-        Width and height of the file, oriented.
+        Width and height of the picture, turned or not.
 
     Raises
     ------
@@ -89,7 +90,8 @@ def read_photograph(path: Path | BinaryIO, size: int) -> tuple[np.ndarray, tuple
     """
     with Image.open(path) as image:
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        if turned:
+            ImageOps.exif_transpose(image, in_place=True)
         small, original = _rgb(image).resize((size, size), Image.Resampling.BILINEAR), image.size
     planes = np.empty((3, size, size), np.uint8)
     for plane, band in zip(planes, small.mode, strict=True):

@@ -22,7 +22,7 @@ import numpy as np
 
 from bipartition import runs
 from bipartition.datasets import DataSet, Item, open_dataset
-from bipartition.datasets.folders import Interrupted, completed
+from bipartition.datasets.folders import Interrupted, completed, unfinished
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
@@ -222,8 +222,11 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     return _open(folder)
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def _check_space(folder: Path, size: int) -> None:
+    """Raise if the disk has no room for `size` bytes; what a killed preparation has left of `folder` needs none again."""
+    there = sum(path.stat().st_blocks * 512 for path in unfinished(folder).glob("*"))
     free = shutil.disk_usage(folder.parent).free
+    needed = max(0, size - there)
     if needed * 1.02 + 2**20 > free:
         raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB free")
 

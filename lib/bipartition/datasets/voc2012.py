@@ -80,7 +80,7 @@ class VOC2012:
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph and official mask; the augmented mask where a training photograph has no official one."""
         photograph, mask = self.files(item)
-        image, original = photographs.read_photograph(photograph, size)
+        image, original = photographs.read_photograph(photograph, size, turned=False)
         return image, photographs.read_mask(mask, size, codes=CODES, expected=original)
 
     def stamp(self) -> str:
