@@ -164,17 +164,19 @@ def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared)
 
 
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
-    path = tmp_path / "search.csv"
-    monkeypatch.setattr(runs, "tracked_trials", lambda: path)
+    monkeypatch.setattr(runs, "tracked_trials", lambda dataset: tmp_path / f"{dataset}.csv")
     assert published_trials(USUALLY) is None
-    pd.DataFrame([trial(0.47)]).to_csv(path, index=False)
+    pd.DataFrame([trial(0.47)]).to_csv(tmp_path / "voc2012.csv", index=False)
     assert len(published_trials(USUALLY)) == 1 and published_trials(USUALLY | {"dataset": "cartoons"}) is None
+    pd.DataFrame([trial(0.47), trial(0.48)]).to_csv(tmp_path / "cartoons.csv", index=False)
+    assert len(published_trials(USUALLY | {"dataset": "cartoons"})) == 2
+    assert published_trials(USUALLY | {"dataset": "dogs-vs-cats"}) is None
 
 
 def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path, monkeypatch):
     """A trial that changed one thing of the tracked profile changes two of another, and the other way round."""
     path = tmp_path / "search.csv"
-    monkeypatch.setattr(runs, "tracked_trials", lambda: path)
+    monkeypatch.setattr(runs, "tracked_trials", lambda _: path)
     theirs = configuration_for(load_profile("laptop"), "voc2012", "chan_vese", 0).to_dict()
     mine = theirs | {"alpha": 2 * theirs["alpha"]}
     lines = [trial(0.5), trial(0.4, lambda1=0.0), trial(0.3, alpha=mine["alpha"]), trial(0.2, alpha=mine["alpha"], lambda1=0.0)]
@@ -200,6 +202,7 @@ def test_page_and_file_tell_each_claim_once(prepared, tmp_path):
     for number, (claim, _) in CLAIMS.items():
         assert text.count(f"{number}. {claim}".replace("|", "\\|")) == 1
     assert "drawn pictures" in explanation("cartoons") and "drawn pictures" not in explanation("voc2012")
+    assert "these pictures too" in explanation("cartoons") and "set apart" in explanation("voc2012")
 
 
 def test_phi_or_one_minus_phi_as_the_foreground_is_one_model_with_the_last_layer_negated():
@@ -249,3 +252,15 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus(prepared):
 def test_a_run_that_was_left_out_is_named_below_the_claims(prepared):
     write_run(prepared, "chan_vese", 4, profile=dataclasses.replace(PROFILE, training=PROFILE.training | {"alpha": 1.0}))
     assert "otherwise: chan_vese/seed4." in markdown(claims_of(prepared))
+
+
+@pytest.mark.parametrize(("folder", "profile", "dataset"), [("demo", "demo", "cartoons"), ("voc-animals", "laptop", "voc2012")])
+def test_the_published_verdicts_on_trials_are_those_of_the_tracked_ones(prepared, root, folder, profile, dataset):
+    usual = configuration_for(load_profile(profile), dataset, "chan_vese", 0).to_dict()
+    table = claims_of(prepared, trials=published_trials(usual), usual=usual)
+    now = table[table["measure"].str.contains("λ1 = 0|after a warm-up")].round(4)
+    published = pd.read_csv(root / "results" / "published" / folder / "claims.csv")
+    there = published[published["measure"].isin(now["measure"])]
+    columns = ["measure", "seeds", "value", "low", "high", "verdict", "note"]
+    pd.testing.assert_frame_equal(there[columns].reset_index(drop=True), now[columns].reset_index(drop=True))
+    assert len(now) == 2

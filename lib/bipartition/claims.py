@@ -86,7 +86,7 @@ def verdict(found: Interval, seeds: int, direction: int = 1) -> str:
 
 
 def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
-    """The tracked trials on photographs, each with what it changes of `usual`, whichever profile that is of.
+    """The tracked trials on a data set, each with what it changes of `usual`, whichever profile that is of.
 
     Parameters
     ----------
@@ -96,14 +96,16 @@ def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
     Returns
     -------
     DataFrame or None
-        None if there are none, or the data set is another.
+        None if there are none.
     """
-    path = runs.tracked_trials()
-    if usual["dataset"] != "voc2012" or not path.is_file():
+    dataset = usual["dataset"]
+    if dataset not in runs.TRACKED_TRIALS or not runs.tracked_trials(dataset).is_file():
         return None
-    theirs = configuration_for(load_profile(runs.TRIED_FROM), usual["dataset"], usual["row"], usual["seed"]).to_dict()
+    profile = load_profile(runs.TRACKED_TRIALS[dataset][1])
+    theirs = configuration_for(profile, dataset, usual["row"], usual["seed"]).to_dict()
     read = Configuration(**usual).decisive()
-    return seen_from(pd.read_csv(path), theirs, {name: value for name, value in read.items() if value != theirs[name]})
+    return seen_from(pd.read_csv(runs.tracked_trials(dataset)), theirs,
+                     {name: value for name, value in read.items() if value != theirs[name]})
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -134,7 +136,8 @@ def explanation(dataset: str) -> str:
         "times with three, not 5 times. CASM's masks come from a grid of a quarter of the picture by nearest neighbours, as "
         "its authors have it, the others' bilinearly, which a comparison of contours cannot take apart; the table of measures "
         "has the truth brought back in both ways. Trials (5 and 8) "
-        "are measured on training photographs set apart and compared without pairing, and what their seeds differ by widens "
+        f"are measured on {'training photographs set apart' if dataset == 'voc2012' else 'these pictures too'} and compared "
+        "without pairing, and what their seeds differ by widens "
         "the interval; grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers between "
         "0 and 1 can need." + drawn)
 

@@ -23,7 +23,7 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRIED_FROM", "alone", "data_root", "fingerprint", "is_finished",
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRACKED_TRIALS", "alone", "data_root", "fingerprint", "is_finished",
            "library_digest", "made_by", "method_version", "place", "prepared_root", "profiles_root", "project_root",
            "provenance", "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file",
            "weights_source", "write_array", "write_bytes", "write_json", "write_text"]
@@ -68,13 +68,13 @@ def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
     return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
 
 
-TRIED_FROM = "laptop"
-"""The profile that the lines of `tracked_trials` say what they change of."""
+TRACKED_TRIALS = {"cartoons": ("demo/trials.csv", "demo"), "voc2012": ("voc-animals/search.csv", "laptop")}
+"""By data set, the table of trials in ``results/published/``, and the profile that its lines say what they change of."""
 
 
-def tracked_trials() -> Path:
-    """Trials on photographs that are tracked with the code; there may be none."""
-    return project_root() / "results" / "published" / "voc-animals" / "search.csv"
+def tracked_trials(dataset: str) -> Path:
+    """Trials on one of `TRACKED_TRIALS` that are tracked with the code; there may be none."""
+    return project_root() / "results" / "published" / TRACKED_TRIALS[dataset][0]
 
 
 def fingerprint(what: Any) -> str:

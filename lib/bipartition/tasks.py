@@ -62,7 +62,8 @@ DRAWINGS = {
         step="table", shows="table1", pictures=("table1",),
         pages=("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"),
         code=("tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py",
-              str(runs.tracked_trials()), str(runs.profiles_root() / f"{runs.TRIED_FROM}.yaml"))),
+              *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
+                for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
     "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
     "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
     "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst")),
