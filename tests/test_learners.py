@@ -1,5 +1,7 @@
 """Updates (20) and (23): which part of the loss reaches whom, by which way."""
 
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -215,6 +217,14 @@ class TestRandomCuts:
         learner.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
         learner.step(*batch, torch.Generator().manual_seed(0))
         assert torch.equal(seen[0], batch[0]) == (share == 0)
+
+
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"energy": "chan_veze"}, "row 'mine': unknown energy 'chan_veze'; .* None, 'chan_vese', 'mumford_shah'"),
+    ({"network": "unet"}, "row 'mine': unknown network 'unet'")])
+def test_a_row_that_no_learner_would_know_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(ROWS["chan_vese"], name="mine", **changed)
 
 
 class TestTheRows:

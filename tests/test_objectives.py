@@ -106,7 +106,7 @@ class TestWeightedSum:
         assert weighted_sum(parts, {"a": 2.0, "b": 0.1, "unused": 9.0}).item() == pytest.approx(2 * 2 + 1.5)
 
     def test_a_part_without_a_weight_is_an_error(self):
-        with pytest.raises(KeyError, match="b"):
+        with pytest.raises(ValueError, match="the part 'b' of the objective has no weight; give it one in objective_weights"):
             weighted_sum({"b": torch.ones(2)}, {"a": 1.0})
 
     def test_s_is_foreground_plus_background(self, logits):

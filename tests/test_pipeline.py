@@ -1,6 +1,7 @@
 """The pipeline makes what is missing or out of date, nothing else, and never calls a failed step done."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -491,6 +492,16 @@ def test_a_kernel_that_dies_while_it_starts_gets_one_more_try(written, tmp_path,
     with pytest.raises(NotebookError, match="could not be run: Kernel died") if deaths == 2 else contextlib.nullcontext():
         execute(written("print(1)"), target, {})
     assert len(tries) == 2 and target.exists() == (deaths == 1)
+
+
+def test_a_disk_that_is_full_before_a_notebook_ends_is_told_with_the_place(written, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    with pytest.raises(OSError, match=r"cannot write .*copy.partial.ipynb: No space left on device; .* BIPARTITION_RESULTS"):
+        execute(written("print(1)"), tmp_path / "out" / "copy.ipynb", {})
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.slow

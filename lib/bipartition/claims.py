@@ -132,7 +132,7 @@ def explanation(dataset: str) -> str:
         "and another training may turn it. Claim 5 begins with grey shares themselves, φ between 0.1 and 0.9, of which it "
         f"would have none. Rows are compared on the same validation pictures of {dataset} and the seeds that both have, "
         "paired, as the mean over Table 1's classes. With few seeds these intervals are too short: where "
-        "trainings differ by 0.02 to 0.05, two equal rows are told apart 30 to 40 times in 100 with two seeds and 25 to 32 "
+        "trainings differ by 0.02 to 0.05, two equal rows are told apart 30 to 40 times in 100 with two seeds and 20 to 26 "
         "times with three, not 5 times. CASM's masks come from a grid of a quarter of the picture by nearest neighbours, as "
         "its authors have it, the others' bilinearly, which a comparison of contours cannot take apart; the table of measures "
         "has the truth brought back in both ways. Trials (5 and 8) "

@@ -1,6 +1,7 @@
 """Execute one notebook with papermill so that it is either done or visibly failed, with no way between."""
 
 import ast
+import errno
 import os
 import signal
 import sys
@@ -46,7 +47,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     NotebookError
         For a parameter that the notebook does not have (papermill only warns), a failing cell, or a dead kernel.
     OSError
-        If the copy cannot be written.
+        If the copy cannot be written; of a full disk nothing half-written stays.
     """
     import nbformat
 
@@ -64,6 +65,12 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     except NotebookError as error:
         os.replace(partial, failed)
         raise NotebookError(f"{source.name} {error}\nSee the last cell of {failed}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {partial}: {error.strerror or error}; free some space, or name another place "
+                                   "in BIPARTITION_RESULTS") from error
     os.replace(partial, target)
 
 

@@ -154,9 +154,12 @@ def weighted_sum(parts: Mapping[str, Tensor], weights: Mapping[str, float]) -> T
 
     Raises
     ------
-    KeyError
+    ValueError
         If a part has no weight.
     """
+    if missing := [name for name in parts if name not in weights]:
+        raise ValueError(f"the part {missing[0]!r} of the objective has no weight; give it one in objective_weights of "
+                         "bipartition.learners")
     return torch.stack([weights[name] * part.mean() for name, part in parts.items()]).sum()
 
 

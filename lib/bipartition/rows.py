@@ -49,6 +49,11 @@ class Row:
         What the row needs of `bipartition.configuration.Configuration`, whatever the profile has for all rows.
     changed_in : int
         Version of the method (`bipartition.runs.METHOD_VERSION`) in which this row alone last changed.
+
+    Raises
+    ------
+    ValueError
+        For a network or an energy that no learner knows.
     """
 
     name: str
@@ -60,6 +65,13 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     changed_in: int = 1
+
+    def __post_init__(self) -> None:
+        for what, value, known in (("network", self.network, ("bipartition", "autoencoder", "casm")),
+                                   ("energy", self.energy, (None, "chan_vese", "mumford_shah"))):
+            if value not in known:
+                raise ValueError(f"row {self.name!r}: unknown {what} {value!r}; bipartition.learners knows "
+                                 f"{', '.join(map(repr, known))}")
 
 
 def _table_row(*values: float) -> Mapping[str, float]:
