@@ -180,7 +180,8 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
                 axes.plot(of_seed[name], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
             for line in ends:
                 axes.axhline(line, color="0.8", linewidth=0.4)
-            axes.set_xlim(left=-0.04 * axes.get_xlim()[1])  # from 0 everywhere, with room for a mark that lies there
+            end = axes.get_xlim()[1]
+            axes.set_xlim(-0.04 * end, 1.04 * end)  # from 0 everywhere, with room for marks at either end
             axes.set(xlabel=_AXES[name], ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
