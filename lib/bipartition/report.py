@@ -98,7 +98,7 @@ def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
 
 
 def _stale(profile: Profile) -> set[str]:
-    """Those of them that today's profile, code or first weights would make differently: no table has them."""
+    """Those of the finished runs that today's profile, code or first weights would make differently: no table has them."""
     return {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
 
 
