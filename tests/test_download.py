@@ -531,9 +531,9 @@ import json, sys, tarfile, time
 from bipartition.datasets import download, photographs, prepare, transfer
 
 def slowly(function, seconds):
-    def slow(*arguments):
+    def slow(*arguments, **options):
         time.sleep(seconds)
-        return function(*arguments)
+        return function(*arguments, **options)
     return slow
 
 archives = json.load(open(sys.argv[1]))
@@ -599,7 +599,8 @@ def test_a_kill_at_any_moment_loses_nothing_and_the_next_call_completes(served, 
         served.asked.clear()
         decoded, read = [], photographs.read_photograph
         with monkeypatch.context() as patch:
-            patch.setattr(photographs, "read_photograph", lambda *a, read=read, decoded=decoded: decoded.append(a) or read(*a))
+            patch.setattr(photographs, "read_photograph",
+                          lambda *a, read=read, decoded=decoded, **how: decoded.append(a) or read(*a, **how))
             assert preparation.prepare("oxford-pets", 24).checksum == expected
         for file, (have, size) in begun.items():
             assert [path for path in served.asked if file in path] == ([f"/ranges/{file} from {have}-"] if have < size else [])

@@ -109,7 +109,7 @@ def test_without_truth_there_are_no_masks(pets):
 
 def test_second_time_nothing_is_read(voc, decoded, monkeypatch):
     first = prepare("voc2012", 32, {"train": 4})
-    monkeypatch.setattr(photographs, "read_photograph", lambda *_: pytest.fail("a photograph was read"))
+    monkeypatch.setattr(photographs, "read_photograph", lambda *_, **__: pytest.fail("a photograph was read"))
     assert prepare("voc2012", 32, {"train": 4}) == first and decoded == [7]
 
 
