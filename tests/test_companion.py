@@ -9,9 +9,10 @@ from bipartition.profiles import configuration_for, load_profile
 
 
 @pytest.mark.parametrize(("profile", "row", "said"), [
-    ("demo", "chan_vese", "Other than in the paper: pictures of 64 pixels, first weights drawn at random."),
+    ("demo", "chan_vese", "Other than in the paper: pictures of 64 pixels, first weights drawn at random (the paper does not "
+                          "say which); how method and training are read: see README."),
     ("demo", "chan_vese_only", "Other than in the paper: pictures of 64 pixels, auto-encoders of width 8 at their first layer, "
-                               "with 3 poolings."),
+                               "with 3 poolings; how method and training are read: see README."),
     ("paper", "chan_vese", "")])
 def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_row_does_not_have(profile, row, said):
     loaded = load_profile(profile)

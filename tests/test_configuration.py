@@ -83,7 +83,7 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
 
 
 KINDS = {"casm": {}, "classification_only": {}, "chan_vese": {"judge": "turns"}, "mumford_shah": {"judge": "snapshot"},
-         "mumford_shah_only": {}, WARM_UP: {}}
+         "chan_vese_only": {}, "mumford_shah_only": {}, WARM_UP: {}}
 OTHER = {"autoencoder_width": 4, "autoencoder_poolings": 1, "warmup_epochs": 3, "warmup_batch_size": 2, "warmup_rate": 0.5,
          "warmup_cuts": 0.5, "warmup_contours": 0.5, "warmup_crops": 0.5, "crops": 0.5, "weights": "none", "alpha": 3.0,
          "lambda1": 0.1, "lambda2": 0.1, "lambda3": 0.1, "lambda4": 0.1, "area_weight": "root", "judge_turns": 2,

@@ -16,6 +16,7 @@ from bipartition.notebooks import execute
 from bipartition.pipeline import reproduce, request_for
 from bipartition.profiles import load_profile
 from bipartition.tables import NO_SEED, write_table
+from bipartition.tasks import plan
 from conftest import TINY
 from miniatures import write_dogs_vs_cats, write_oxford_pets
 
@@ -136,6 +137,13 @@ def test_the_step_is_done_once_and_never_unasked(profile, trained):
 def test_without_a_finished_run_the_way_out_is_said(places, tiny_profile):
     with pytest.raises(ValueError, match="no run of the profile 'tiny' on dogs-vs-cats is finished.*make train PROFILE=laptop"):
         reproduce(request_for(str(tiny_profile), steps="pets"))
+
+
+def test_what_is_to_be_trained_first_need_not_be_there(tmp_path, places):
+    path = tmp_path / "dogs.yaml"
+    path.write_text(TINY.replace("gallery: cartoons", "gallery: dogs-vs-cats"), encoding="utf-8")
+    request = request_for(str(path), datasets="dogs-vs-cats", steps="data,train,pets")
+    assert plan(request)[-1].name == "pets"
 
 
 def test_data_of_any_set_can_be_asked_for_but_not_trained_on(tiny_profile):

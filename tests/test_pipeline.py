@@ -128,7 +128,8 @@ def test_changed_rows_and_readings_are_drawn_and_reported_without_training(stage
 def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     main(["--profile", str(tiny_profile)])
     warm_up = runs.run_folder("tiny", "cartoons", "classifier", 0)
-    made_by = made_today(load_profile(tiny_profile), "cartoons", WARM_UP, 0, "pictures")
+    profile = load_profile(tiny_profile)
+    made_by = made_today(profile, "cartoons", WARM_UP, 0, tasks._checksum(profile, "cartoons"))
     runs.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
     runs.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
     main(["--profile", str(tiny_profile)])
@@ -189,10 +190,60 @@ def test_other_weights_draw_anew_as_other_runs_count_then(stage, places, monkeyp
     main(["--profile", str(path)])
     stage.clear()
     main(["--profile", str(path), "--steps", "figures,table"])
-    assert not stage
+    provenance = places / "results" / "pretrained" / "provenance.json"
+    assert not stage and runs.read_json(provenance)["runs"]
     monkeypatch.delenv("RESNET18_WEIGHTS")
-    main(["--profile", str(path), "--steps", "figures,table"])
-    assert stage == DRAWN
+    main(["--profile", str(path), "--steps", "figures,table,report"])
+    assert stage == DRAWN and not runs.read_json(provenance)["runs"]
+
+
+def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, monkeypatch):
+    source, shown = places / "source", places / "shown"
+    source.write_text("old", encoding="utf-8")
+
+    def show():
+        shown.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        source.write_text("new", encoding="utf-8")
+
+    task = tasks.Task(name="show", inputs=lambda: source.read_text(encoding="utf-8"), outputs=(shown,), action=show)
+    monkeypatch.setattr(pipeline, "plan", lambda request: [task])
+    request = request_for(str(tiny_profile))
+    assert [reproduce(request) for _ in range(3)] == [1, 1, 0] and shown.read_text(encoding="utf-8") == "new"
+
+
+def test_what_somebody_writes_in_the_folder_of_a_run_is_left_to_those_who_train(stage, tiny_profile, places):
+    run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
+    run.mkdir(parents=True)
+    with runs.place(run / "checkpoint.pt") as temporary:  # as a notebook that trains it would
+        temporary.write_bytes(b"state")
+        main(["--profile", str(tiny_profile)])
+    assert (run / "checkpoint.pt").read_bytes() == b"state"
+
+
+@pytest.mark.parametrize(("environment", "expected"), [
+    ({"WORLD_SIZE": "", "RANK": ""}, "1 True"), ({"RANK": "1"}, "1 True"), ({"WORLD_SIZE": "2", "RANK": "1"}, "2 False"),
+    ({"WORLD_SIZE": "2", "RANK": "0"}, "2 True")])
+def test_what_a_launcher_left_in_the_environment_makes_no_second_process(environment, expected):
+    command = [sys.executable, "-c", "from bipartition import pipeline; print(pipeline.PROCESSES, pipeline.FIRST)"]
+    known = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK")}
+    done = subprocess.run(command, env=known | environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
+
+
+def test_whoever_changed_the_method_is_told_which_runs_are_older(stage, tiny_profile, capsys, monkeypatch):
+    main(["--profile", str(tiny_profile)])
+    for row in ("chan_vese", "mumford_shah", WARM_UP):
+        config = runs.run_folder("tiny", "cartoons", row, 0) / "config.json"
+        runs.write_json(config, runs.read_json(config) | {"code": runs.method_code()})
+    capsys.readouterr()
+    main(["--profile", str(tiny_profile)])
+    assert "changed since" not in capsys.readouterr().out
+    now = runs.method_code() | {"energies.py": "other"}
+    monkeypatch.setattr(runs, "method_code", lambda: now)
+    assert main(["--profile", str(tiny_profile), "--rows", "chan_vese"]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/classifier/seed0 ")
+    assert "raise METHOD_VERSION" in said and "mumford_shah" not in said
 
 
 def test_a_changed_caption_reaches_the_report(stage, tiny_profile, places):

@@ -94,6 +94,9 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         ({"data": "{cartoons: {val: 0}}"}, ["val = 0 pictures of cartoons", "whole number from 1"]),
         ({"sets": "{table1: dogs-vs-cats, gallery: cartoons}"}, ["dogs-vs-cats has no masks", "voc2012"]),
         ({"rows": "[]"}, ["rows is empty", "chan_vese"]),
+        ({"rows": "{casm, chan_vese}"}, ["rows = {'casm': None", "[casm, chan_vese]"]),
+        ({"training": "{alpha: 1" + 400 * "0" + "}"}, ["alpha = inf", "finite"]),
+        ({"training": "{size: 12}"}, ["size = 12", "16 or greater"]),
         ({"per_row": "{chan_vese: {warmup_epochs: 2}}"}, ["warmup_epochs", "share", "per_dataset"]),
         ({"rows": "[[casm]]"}, ["unknown row ['casm']", "chan_vese"]),
         ({"training": "{seed: 7}"}, ["training: seed", "rows, seeds and sets"]),
@@ -125,6 +128,12 @@ def test_a_profile_may_not_take_a_folder_that_is_no_profiles(written, name):
     path = written().rename(written().with_name(f"{name}.yaml"))
     with pytest.raises(ValueError, match=rf"{name}.yaml: results/{name}/ is not for .*another name"):
         load_profile(path)
+
+
+def test_rows_may_share_what_an_anchor_names(written):
+    path = written(per_row="{chan_vese: &common {lambda1: 2.0}, mumford_shah: {<<: *common, matrix_rate: 0.1}}")
+    configuration = configuration_for(load_profile(path), "cartoons", "mumford_shah", 0)
+    assert (configuration.lambda1, configuration.matrix_rate) == (2.0, 0.1)
 
 
 def test_a_rate_may_be_written_without_a_point(written):

@@ -127,6 +127,53 @@ class TestIsFinished:
         assert not runs.is_finished(folder, runs.made_by(pretrained, "data"))
 
 
+def test_code_is_changed_by_what_it_computes_and_not_by_what_it_says(tmp_path, monkeypatch):
+    code, run = tmp_path / "code.py", tmp_path / "run"
+    monkeypatch.setattr(runs, "METHOD_CODE", (str(code),))
+
+    def changed(text):
+        code.write_text(text, encoding="utf-8")
+        return runs.changed_code(run, runs.method_code())
+
+    assert changed("def area(phi):\n    return (1 - phi).mean()\n") == []  # a run that did not say
+    runs.write_json(run / "config.json", {"code": runs.method_code()})
+    said = '"""Of masks."""\n\ndef area(phi):\n    """Share of foreground."""\n    return (1 - phi).mean()  # (7)\n'
+    assert changed(said) == []
+    assert changed(said.replace("1 - phi", "phi")) == [str(code)]
+
+
+def test_what_looks_like_a_comment_in_a_text_is_code(tmp_path, monkeypatch):
+    (tmp_path / "code.py").write_text('colour = f"#{7:06x}"  # red\n', encoding="utf-8")
+    monkeypatch.setattr(runs, "METHOD_CODE", (str(tmp_path / "code.py"),))
+    before = runs.method_code()
+    (tmp_path / "code.py").write_text('colour = f"#{8:06x}"  # red\n', encoding="utf-8")
+    assert runs.method_code() != before
+
+
+def test_only_folders_that_are_named_like_a_run_are_runs(tmp_path):
+    for name in ("seed10", "seed2", "seed0.old", "seed00", "seed", "seed-1"):
+        runs.write_json(tmp_path / "runs" / "cartoons" / "casm" / name / "metrics.json", {})
+    (tmp_path / "runs" / "cartoons" / "casm" / "seed3").mkdir()
+    found = runs.finished_seeds(tmp_path, "cartoons", "casm")
+    assert [(seed, folder.name) for seed, folder in found.items()] == [(2, "seed2"), (10, "seed10")]
+
+
+def test_a_file_system_without_locks_is_named_with_the_way_out(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(runs.fcntl, "flock", refused)
+    said = rf"{tmp_path} cannot be locked: Function not implemented; name .* BIPARTITION_RESULTS"
+    with pytest.raises(OSError, match=said), runs.alone(tmp_path / "work"):
+        pass
+
+
+def test_all_code_of_the_method_is_looked_at():
+    assert set(runs.METHOD_CODE) <= set(runs.method_code()) and all(len(one) == 16 for one in runs.method_code().values())
+    for module in ("energies", "objectives", "networks", "learners", "epochs", "training"):
+        assert f"{module}.py" in runs.METHOD_CODE
+
+
 def test_provenance_is_plain_json_and_names_versions():
     about = json.loads(json.dumps(runs.provenance()))
     assert about["versions"]["torch"][0].isdigit() and about["cpus"] >= 1 and about["commit"]

@@ -11,8 +11,9 @@ from bipartition import runs
 from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders, made_today
 from bipartition.evaluation import evaluate
+from bipartition.measures import measures
 from bipartition.profiles import load_profile
-from bipartition.rows import ROWS
+from bipartition.rows import CLASSES, ROWS, table_classes
 from bipartition.tables import (
     COLUMNS,
     SEED_COLUMNS,
@@ -25,6 +26,7 @@ from bipartition.tables import (
     two,
     write_table,
 )
+from bipartition.trials import summary
 
 LABELS = ("cat", "dog", "sheep")
 SIZE = 12
@@ -56,6 +58,10 @@ def prepared(monkeypatch, tmp_path):
     return FakePrepared()
 
 
+class OfOtherClasses(FakePrepared):
+    classes = ("boat", "bird", "sheep")
+
+
 def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE, grey=0.0):
     random = np.random.default_rng([seed, len(row)])
     truth = prepared.part.masks > 0
@@ -66,6 +72,33 @@ def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE
     runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)})
     runs.write_json(folder / "metrics.json", metrics)
     return metrics
+
+
+@pytest.mark.parametrize(("present", "shown"), [
+    (["sheep", "dog", ""], CLASSES), ([], CLASSES), ([""], CLASSES), (["sheep", "", "bird", "sheep"], ("bird", "sheep"))])
+def test_columns_are_the_papers_classes_where_there_is_one_of_them(present, shown):
+    assert table_classes(present) == shown
+
+
+def test_a_data_set_without_the_papers_classes_has_columns_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
+    prepared = OfOtherClasses()
+    folder = runs.run_folder("demo", "voc2012", "chan_vese", 0)
+    runs.write_json(folder / "config.json", {"made_by": made_today(PROFILE, "voc2012", "chan_vese", 0, prepared.checksum)})
+    perfect = np.where(prepared.part.masks > 0, 255, 0).astype(np.uint8)
+    metrics = {"accuracy": 1.0} | evaluate(perfect, prepared.part, prepared.classes)
+    runs.write_json(folder / "metrics.json", metrics)
+    found = line_metrics(PROFILE, "voc2012", prepared)
+    table = table1(found)
+    mine = table[table["row"] == "chan_vese"].set_index("class")
+    assert list(mine.index) == ["bird", "boat", "sheep", "mean"] and mine["n"].tolist() == [4, 4, 4, 12]
+    assert (mine["iou"] == 1).all() and mine["paper_iou"].isna().all()
+    assert "the 3 classes that have pictures (bird, boat, sheep)" in markdown(table)
+    assert difference(found, "chan_vese", next(iter(BASELINES)))[0].mean > 0
+    assert measures(found, prepared).set_index("row").loc["chan_vese", ["n", "iou"]].tolist() == [12, 1]
+    config = runs.read_json(folder / "config.json")
+    runs.write_json(folder / "config.json", config | {"minutes": 1.0, "provenance": {"commit": "none"}})
+    assert (summary(folder)["n"], summary(folder)["iou"]) == (12, 1)  # as a trial would report it
 
 
 def make_older(row, seed):
@@ -147,6 +180,18 @@ def test_a_run_that_another_profile_or_other_pictures_made_is_named_and_left_out
     folders, stale = finished_folders(PROFILE, "voc2012", "of other pictures")
     assert not any(folders.values()) and len(stale) == 5
     assert list(finished_folders(PROFILE, "voc2012", None, ["chan_vese"])[0]["chan_vese"]) == [0]
+
+
+@pytest.mark.parametrize(("options", "checksum", "counted"), [
+    ({}, "of the pictures", [0]), ({}, "of other pictures", []), ({"train": 3}, "of other pictures", [0])])
+def test_without_a_look_at_the_pictures_a_run_is_not_believed_where_only_others_are_at_hand(
+        prepared, places, options, checksum, counted):
+    write_run(prepared, "chan_vese", 0)
+    profile = dataclasses.replace(PROFILE, data={})
+    place = runs.prepared_root() / f"voc2012-{profile.size('voc2012')}-0123"
+    runs.write_json(place / "prepared.json", {"checksum": checksum, "made_by": {"options": options}})
+    folders, stale = finished_folders(profile, "voc2012", None, ["chan_vese"])
+    assert list(folders["chan_vese"]) == counted and stale == ([] if counted else ["chan_vese/seed0"])
 
 
 def test_baselines_follow_with_numbers_and_no_seeds(prepared):

@@ -37,6 +37,10 @@ def cartoons(tmp_path_factory):
         yield prepare("cartoons", 32, {"train": 24, "val": 12})
 
 
+def stopped(*_):
+    raise KeyboardInterrupt
+
+
 def train(configuration, prepared, folder, **options):
     lines = []
     training.train_row(configuration, prepared, folder / configuration.row / "seed0", profile="test", report=lines.append,
@@ -180,6 +184,41 @@ class TestTrainRow:
         _, lines = train(tiny(), cartoons, tmp_path)
         assert lines == [f"{folder}: finished already"]
         assert before == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    def test_a_finished_run_is_used_where_nothing_can_be_written(self, cartoons, tmp_path, monkeypatch):
+        folder, _ = train(tiny(), cartoons, tmp_path)
+
+        def refused(work):
+            raise PermissionError(work)
+
+        monkeypatch.setattr(runs, "alone", refused)
+        assert train(tiny(), cartoons, tmp_path)[1] == [f"{folder}: finished already"]
+
+    def test_a_warm_up_without_its_model_is_trained_again_for_the_next_row(self, cartoons, tmp_path):
+        train(tiny(), cartoons, tmp_path)
+        model = tmp_path / "classifier" / "seed0" / "model.safetensors"
+        before = model.read_bytes()
+        model.unlink()
+        _, lines = train(tiny(row="casm"), cartoons, tmp_path)
+        assert lines[0].startswith("cartoons/classifier/seed0") and model.read_bytes() == before
+
+    def test_epochs_of_other_code_are_named_and_remembered(self, cartoons, tmp_path, monkeypatch):
+        now = runs.method_code()
+        before = now | {"energies.py": "other"}
+        monkeypatch.setattr(runs, "method_code", lambda: before)
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "_finish", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        monkeypatch.setattr(runs, "method_code", lambda: now)
+        folder, lines = train(tiny(warmup_epochs=0), cartoons, tmp_path)
+        assert any("goes on from epochs of other code (energies.py)" in line for line in lines)
+        assert runs.changed_code(folder, now) == ["energies.py"]
+
+    def test_a_mini_batch_that_processes_would_share_unequally_is_refused(self, cartoons):
+        pictures = len(cartoons.split("train").labels)
+        with pytest.raises(ValueError, match=f"{pictures} pictures, fewer than batch_size = 35, cannot be shared by 5 "):
+            training._check(tiny(batch_size=35), cartoons, 5)
 
     def test_another_configuration_trains_anew(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)

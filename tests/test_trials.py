@@ -89,6 +89,12 @@ def test_the_interval_is_of_the_pictures_of_table_1s_classes_whose_mean_is_given
         [0.2, 0.4, 0.6, 0.5, 0.7], ["dog"] * 3 + ["cat"] * 2)[1:])
 
 
+def test_a_number_is_recorded_as_the_run_had_it(tiny_profile, lines):
+    asked = ["--profile", str(tiny_profile), "--row", "chan_vese", "lambda1=1e-3", "alpha=2", "judge=snapshot"]
+    assert trials.main(asked) == 0
+    assert json.loads(lines()[0]["settings"]) == {"lambda1": 0.001, "alpha": 2.0, "judge": "snapshot"}
+
+
 def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_profile, places, capsys):
     path = places / "results" / "trials" / "tiny.csv"
     runs.write_text(path, "dataset,row,seed,settings,accuracy,iou\n")

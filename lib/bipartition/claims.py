@@ -13,7 +13,6 @@ from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.evaluation import NEARLY_ALL, Interval
 from bipartition.profiles import configuration_for, load_profile
-from bipartition.rows import CLASSES
 from bipartition.sensitivities import USUAL, seen_from, sensitivities
 from bipartition.tables import NO_SEED, Measured, averages, difference, line_title, page, refused, two
 
@@ -204,8 +203,8 @@ def _binary(table: pd.DataFrame, usual: float, pictures: int, row: str) -> Itera
         ends = [_share(part["grey"].mean(), pictures) for part in (changed, base)]
         areas = [part["area"].mean() for part in (changed, base)]
         note = " against ".join(f"{_span(end)} (area {two(share)})" for end, share in zip(ends, areas, strict=True))
-        if areas[0] > NEARLY_ALL:
-            note += "; all is foreground, which is binary but no cut"
+        if whole := int((changed["area"] > NEARLY_ALL).sum()):
+            note += f"; in {whole} of {len(changed)} trainings all is foreground, which is binary but no cut"
         measure = f"grey share, {_title(row)} with λ1 = {value:g} minus {usual:g}"
         yield _line(5, measure, found=_over_seeds(_apart(*ends), changed, base, "grey"), seeds=len(changed), note=note)
     if not weaker:
@@ -219,7 +218,7 @@ def _performance(table: pd.DataFrame, usual: int, pictures: int, row: str) -> It
         ious = [Interval(*part[["iou", "iou_low", "iou_high"]].mean()) for part in (base, changed)]
         right = [_share(part["accuracy"].mean(), pictures) for part in (base, changed)]
         note = (f"{' against '.join(map(_span, ious))}; share of pictures that the classifier names rightly "
-                f"{' against '.join(map(_span, right))}")
+                f"at the end of the training {' against '.join(map(_span, right))}")
         measure = f"IoU, {_title(row)} after a warm-up of {usual} epochs minus after {value:g}"
         said = None
         if _apart(*right).low <= 0:  # the claim is of worse classifiers
@@ -248,7 +247,7 @@ def _compared(number: int, found: Measured, key: str, first: str, second: str, d
 def _below_everything(found: Measured, row: str) -> str:
     """Names the classes of which a row finds less than everything foreground would: to beat it there says little."""
     told = []
-    for name in CLASSES:
+    for name in found.classes:
         mean, floor = (_mean(found, line, "iou", [name]).mean for line in (row, EVERYTHING))
         if mean < floor:
             least = min(_mean(found, row, "iou", [name], [seed]).mean for seed in found.lines[row])
@@ -262,10 +261,10 @@ def _line(number: int, measure: str, said: str | None = None, *, found: Interval
             "verdict": said or verdict(found, seeds, direction), "note": note}
 
 
-def _mean(found: Measured, name: str, key: str, classes: Collection[str] = CLASSES,
+def _mean(found: Measured, name: str, key: str, classes: Collection[str] = (),
           seeds: Collection[int] | None = None) -> Interval:
     metrics = [one for seed, one in found.lines.get(name, {}).items() if seeds is None or seed in seeds]
-    return Interval(*averages(metrics, found.groups, classes, [key], [key]).values())
+    return Interval(*averages(metrics, found.groups, classes or found.classes, [key], [key]).values())
 
 
 def _values_below(table: pd.DataFrame, field: str, usual: float) -> list[tuple[float, pd.DataFrame, pd.DataFrame]]:

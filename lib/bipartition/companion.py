@@ -9,7 +9,7 @@ import pandas as pd
 
 from bipartition import runs
 from bipartition.configuration import DEFAULTS, Configuration
-from bipartition.datasets.prepare import Prepared, prepare
+from bipartition.datasets.prepare import Prepared, checksums_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
@@ -29,20 +29,18 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     Parameters
     ----------
     checksum : str or None
-        Of the prepared pictures; None if they are not at hand, and a run's own are believed to be today's.
+        Of the prepared pictures; None if they are not looked for: a run's own are believed to be today's then, unless only
+        others that were prepared as the profile says are at hand.
     """
+    others = set() if checksum else checksums_at_hand(dataset, profile.size(dataset), dict(profile.options(dataset)))
     found: dict[str, dict[int, Path]] = {row: {} for row in rows}
     stale = []
     for row, by_seed in found.items():
-        folder = runs.run_folder(profile.name, dataset, row, 0).parent
-        for path in sorted(folder.glob("seed*/metrics.json"), key=lambda path: (len(path.parent.name), path.parent.name)):
-            seed = path.parent.name.removeprefix("seed")
-            if not seed.isdecimal():
-                continue
-            data = checksum or runs.read_json(path.with_name("config.json")).get("made_by", {}).get("data")
-            made_by = made_today(profile, dataset, row, int(seed), data)
-            if made_by and runs.is_finished(path.parent, made_by):
-                by_seed[int(seed)] = path.parent
+        for seed, folder in runs.finished_seeds(runs.results_root() / profile.name, dataset, row).items():
+            own = runs.read_json(folder / "config.json").get("made_by", {}).get("data")
+            made_by = made_today(profile, dataset, row, seed, checksum or own)
+            if made_by and runs.is_finished(folder, made_by) and (not others or own in others):
+                by_seed[seed] = folder
             else:
                 stale.append(f"{row}/seed{seed}")
     return found, stale
@@ -87,8 +85,8 @@ def changed_here(configuration: Configuration) -> str:
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
         "autoencoder_poolings": "with {} poolings",
-        "weights": "first weights drawn at random",
+        "weights": "first weights drawn at random (the paper does not say which)",
     }
     read = configuration.decisive()
     said = [text.format(read[name]) for name, text in words.items() if name in read and read[name] != DEFAULTS[name]]
-    return f"Other than in the paper: {', '.join(said)}." if said else ""
+    return f"Other than in the paper: {', '.join(said)}; how method and training are read: see README." if said else ""

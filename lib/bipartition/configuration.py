@@ -7,10 +7,10 @@ row (`bipartition.rows`), the profile for one row.
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -36,9 +36,33 @@ READS = {
 """Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
 
 
-def reading(default: Any, *, alternatives: tuple | str, why: str, where: str) -> Any:
-    """A field that the paper leaves open: default, the alternatives that the code knows, why, and the place in the paper."""
-    return field(default=default, metadata={"alternatives": alternatives, "why": why, "where": where})
+class Range(NamedTuple):
+    """What a number may be: as the table of readings shows it, as an error says it, and the test."""
+
+    shown: str
+    said: str
+    holds: Callable[[float], bool]
+
+
+ABOVE_0 = Range("> 0", "greater than 0", lambda value: value > 0)
+FROM_0 = Range(">= 0", "0 or greater", lambda value: value >= 0)
+SHARE = Range("in [0, 1]", "between 0 and 1", lambda value: 0 <= value <= 1)
+PROPER_SHARE = Range("in (0, 1)", "between 0 and 1", lambda value: 0 < value < 1)
+SOME_SHARE = Range("in (0, 1]", "greater than 0 and at most 1", lambda value: 0 < value <= 1)
+POOLINGS = Range("in [1, 5]", "from 1 to 5, VGG-16's number", lambda value: 1 <= value <= 5)
+
+
+def reading(default: Any, *, alternatives: tuple | Range, why: str, where: str, remark: str = "") -> Any:
+    """A field that the paper leaves open: default, the alternatives that the code knows, why, and the place in the paper.
+
+    `remark` is what the table says of the alternatives beside their range.
+    """
+    return field(default=default, metadata={"allowed": alternatives, "why": why, "where": where, "remark": remark})
+
+
+def number(allowed: Range, default: Any = dataclasses.MISSING) -> Any:
+    """A field that is no reading: the run's seed, or the size of the experiment."""
+    return field(default=default, metadata={"allowed": allowed})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,39 +80,39 @@ class Configuration:
 
     row: str
     dataset: str
-    seed: int
-    size: int = 224
-    batch_size: int = 32
-    epochs: int = 20
-    warmup_batch_size: int = 32
-    autoencoder_width: int = 64
-    autoencoder_poolings: int = 5
+    seed: int = number(FROM_0)
+    size: int = number(ABOVE_0, 224)
+    batch_size: int = number(ABOVE_0, 32)
+    epochs: int = number(ABOVE_0, 20)
+    warmup_batch_size: int = number(ABOVE_0, 32)
+    autoencoder_width: int = number(ABOVE_0, 64)
+    autoencoder_poolings: int = number(POOLINGS, 5)
 
     warmup_epochs: int = reading(
-        5, alternatives="0 = train everything from the first step", where="algorithms 1 and 2",
+        5, alternatives=FROM_0, remark="0 = train everything from the first step", where="algorithms 1 and 2",
         why="a classifier that knows nothing lets the area term push the foreground to nothing in the first epoch")
     warmup_cuts: float = reading(
-        0.0, alternatives="in [0, 1]", where="not said",
+        0.0, alternatives=SHARE, where="not said",
         why="share of warm-up pictures that are shown through a random smooth mask, so that the classifier knows what part "
             "of a picture says how much")
     warmup_crops: float = reading(
-        1.0, alternatives="in (0, 1]", where="not said",
+        1.0, alternatives=SOME_SHARE, where="not said",
         why="smallest share of a picture that the warm-up crops and stretches to full size; 1 crops nothing")
     warmup_contours: float = reading(
-        0.0, alternatives="in [0, 1]", where="not said",
+        0.0, alternatives=SHARE, where="not said",
         why="how closely the cuts of the warm-up may follow the picture's own colours; 0 are blobs that know nothing of it, "
             "and a judge that saw no others takes a blob about the object for better evidence than the object alone")
     crops: float = reading(
-        1.0, alternatives="in (0, 1]", where="not said",
+        1.0, alternatives=SOME_SHARE, where="not said",
         why="the same for the pictures that the decoders learn from; 1 shows them whole")
     weights: str = reading(
         "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
         why="CASM, whose structure the paper exploits, starts from ImageNet")
     alpha: float = reading(
-        1.0, alternatives="> 0", where="(6)",
+        1.0, alternatives=ABOVE_0, where="(6)",
         why="never given, and missing from (19) and (22); scales energy and regularisers alike, as (6) is written")
     lambda1: float = reading(
-        1.0, alternatives=">= 0", where="(7), (10), (15)",
+        1.0, alternatives=FROM_0, where="(7), (10), (15)",
         why="weight of |1 - phi|, which punishes foreground; never given")
     area_weight: str = reading(
         "constant", alternatives=("constant", "share", "root"), where="(7), (10), (15)",
@@ -96,11 +120,11 @@ class Configuration:
             "while everything is foreground and lets go as the masks shrink; root: the same on the whole, but on the square "
             "root of each picture's area, which pulls less at a large object and more at a small one")
     lambda2: float = reading(
-        1.0, alternatives=">= 0", where="(7), (10), (15)", why="weight of |grad phi|; never given")
+        1.0, alternatives=FROM_0, where="(7), (10), (15)", why="weight of |grad phi|; never given")
     lambda3: float = reading(
-        1.0, alternatives=">= 0", where="(10)", why="weight of |grad F|; 0 would let F = I explain any mask")
+        1.0, alternatives=FROM_0, where="(10)", why="weight of |grad F|; 0 would let F = I explain any mask")
     lambda4: float = reading(
-        1.0, alternatives=">= 0", where="(10)", why="weight of |grad B|; 0 would let B = I explain any mask")
+        1.0, alternatives=FROM_0, where="(10)", why="weight of |grad B|; 0 would let B = I explain any mask")
     background_probability: str = reading(
         "softmax", alternatives=("softmax", "sigmoid"), where="(13)",
         why="\"probabilities corresponding to each class\"; with a softmax the minimum is 0 only for two classes")
@@ -116,11 +140,11 @@ class Configuration:
             "left it, so that it cannot learn to read crumbs; turns: by a copy that learns S of (20) while the masks hold "
             "still, and holds still while the masks learn")
     judge_turns: int = reading(
-        3, alternatives="1 up to epochs - 1", where="(20)",
+        3, alternatives=FROM_0, remark="from 1 to epochs - 1 where judge is turns", where="(20)",
         why="how often the judge has its turn, where judge is turns: after each of the first epochs; more turns, and judge and "
             "masks may agree on a crumb")
     judge_crops: float = reading(
-        1.0, alternatives="in (0, 1]", where="(12), (13)",
+        1.0, alternatives=SOME_SHARE, where="(12), (13)",
         why="smallest share of the cut pictures that is shown to whoever scores them, at random and stretched to full size; 1 "
             "shows them whole. A name has to be there in every part of the object, and in no part of the rest")
     batch_norm: str = reading(
@@ -138,24 +162,24 @@ class Configuration:
         why="raw: the decoders read the feature maps as the classifier gives them; even: each is divided by its mean in the "
             "picture, so that Adam moves all five alike, and not the coarsest ten times as fast")
     initial_foreground: float = reading(
-        0.5, alternatives="in (0, 1)", where="not said",
+        0.5, alternatives=PROPER_SHARE, where="not said",
         why="share of foreground that the untrained decoder proposes, set by its bias")
     optimiser: str = reading(
         "sgd", alternatives=("sgd", "adam", "sgd+adam"), where="3.3 \"Stochastic Gradient Descent\"",
         why="one SGD with momentum 0.9 for all; sgd+adam is CASM's pair (classifier SGD, decoders Adam)")
     warmup_rate: float = reading(
-        0.01, alternatives="> 0", where="not said", why="rate of the warm-up")
+        0.01, alternatives=ABOVE_0, where="not said", why="rate of the warm-up")
     classifier_rate: float = reading(
-        0.01, alternatives="> 0", where="eta in (20), (23)",
+        0.01, alternatives=ABOVE_0, where="eta in (20), (23)",
         why="never given; rises over the first tenth of the steps, then falls to zero along half a cosine")
     casm_area: float | None = reading(
-        None, alternatives="None, or >= 0", where="the baseline of Table 1",
+        None, alternatives=FROM_0, remark="or None", where="the baseline of Table 1",
         why="lambda_r of CASM. None: its authors' 10 for 1,000 classes, times ln K / ln 1000 for K, as the entropy that it is "
             "weighed against grows")
     decoder_rate: float = reading(
-        0.01, alternatives="> 0", where="eta in (20), (23)", why="never given; the same schedule")
+        0.01, alternatives=ABOVE_0, where="eta in (20), (23)", why="never given; the same schedule")
     matrix_rate: float = reading(
-        0.01, alternatives="> 0", where="eta in (23)",
+        0.01, alternatives=ABOVE_0, where="eta in (23)",
         why="of the decoders of F and B; where these learn before the mask has left its start, the matrix of the larger region "
             "fits better, wins more pixels, and ends with the whole picture")
 
@@ -163,31 +187,22 @@ class Configuration:
         _require(self, "row", self.row in (*ROWS, WARM_UP), f"one of {', '.join(map(repr, ROWS))}")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
-            allowed = item.metadata.get("alternatives")
-            if isinstance(allowed, tuple) and value not in allowed:
+            allowed = item.metadata.get("allowed")
+            if isinstance(allowed, tuple) and not isinstance(allowed, Range) and value not in allowed:
                 raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
-            if item.type in (int, float) or (item.type == float | None and value is not None):
-                number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if isinstance(allowed, Range) and not (value is None and item.type == float | None):
+                is_number = type(value) is int or isinstance(value, float) and math.isfinite(value)
                 if item.type is int:
-                    _require(self, item.name, number and isinstance(value, int), "a whole number")
-                _require(self, item.name, number, "a finite number" if isinstance(value, float) else "a number")
-        for name in ("size", "batch_size", "epochs", "warmup_batch_size", "autoencoder_width", "alpha", "warmup_rate",
-                     "classifier_rate", "decoder_rate", "matrix_rate"):
-            _require(self, name, getattr(self, name) > 0, "greater than 0")
-        for name in ("seed", "warmup_epochs", "lambda1", "lambda2", "lambda3", "lambda4", "casm_area"):
-            _require(self, name, (getattr(self, name) or 0) >= 0, "0 or greater")
+                    _require(self, item.name, is_number and type(value) is int, "a whole number")
+                _require(self, item.name, is_number, "a finite number" if isinstance(value, float) else "a number")
+                _require(self, item.name, allowed.holds(value), allowed.said)
         if self.judge_has_turns:
             _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")
-        _require(self, "autoencoder_poolings", 1 <= self.autoencoder_poolings <= 5, "from 1 to 5, VGG-16's number")
+        _require(self, "size", self.size >= 16, "16 or greater: smaller pictures show nothing")
         _require(self, "size", self.size % 4 == 0, "a multiple of 4, the stride of the decoders' grid")
         if self.row in ROWS and ROWS[self.row].network == "autoencoder":
             step = 2**self.autoencoder_poolings
             _require(self, "size", self.size % step == 0, f"a multiple of {step} = 2 to the power of autoencoder_poolings")
-        for name in ("crops", "warmup_crops", "judge_crops"):
-            _require(self, name, 0 < getattr(self, name) <= 1, "greater than 0 and at most 1")
-        _require(self, "warmup_contours", 0 <= self.warmup_contours <= 1, "between 0 and 1")
-        _require(self, "warmup_cuts", 0 <= self.warmup_cuts <= 1, "between 0 and 1")
-        _require(self, "initial_foreground", 0 < self.initial_foreground < 1, "between 0 and 1")
 
     @classmethod
     def build(cls, *sources: Mapping[str, Any]) -> "Configuration":
@@ -259,13 +274,14 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
     """
     lines = []
     for item in dataclasses.fields(Configuration):
-        if not item.metadata:
+        if "why" not in item.metadata:
             continue
-        allowed = item.metadata["alternatives"]
+        allowed, remark = item.metadata["allowed"], item.metadata["remark"]
+        values = [allowed.shown] if isinstance(allowed, Range) else map(str, allowed)
         line = {
             "reading": item.name,
             "default": "None" if item.default is None else item.default,
-            "alternatives": allowed if isinstance(allowed, str) else ", ".join(map(str, allowed)),
+            "alternatives": ", ".join([*values, *filter(None, [remark])]),
             "why": item.metadata["why"],
             "where in the paper": item.metadata["where"],
         }
@@ -282,6 +298,8 @@ def _number(value: Any) -> Any:
         return value if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return value
+    except OverflowError:
+        return math.inf
 
 
 def _require(configuration: Configuration, name: str, holds: bool, what: str) -> None:

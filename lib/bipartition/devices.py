@@ -54,7 +54,7 @@ def sent(drawn: Tensor, device: torch.device) -> Tensor:
 
 def my_share() -> slice:
     """Which pictures of a mini-batch this process learns from: all of them where there is one process."""
-    return slice(torch.distributed.get_rank(), None, torch.distributed.get_world_size()) if _several() else slice(None)
+    return slice(torch.distributed.get_rank(), None, _processes()) if _processes() > 1 else slice(None)
 
 
 def drawn(draw: Callable[..., Tensor], count: int, *shape: int, rng: Generator) -> Tensor:
@@ -75,8 +75,7 @@ def drawn(draw: Callable[..., Tensor], count: int, *shape: int, rng: Generator) 
     -------
     Tensor, shape (count, *shape)
     """
-    everyone = torch.distributed.get_world_size() if _several() else 1
-    return draw(count * everyone, *shape, generator=rng)[my_share()]
+    return draw(count * _processes(), *shape, generator=rng)[my_share()]
 
 
 def unused_card() -> str | None:
@@ -110,24 +109,26 @@ def average_statistics(network: nn.Module) -> None:
 
 def mean_over_processes(value: Tensor) -> Tensor:
     """Mean of a tensor over the processes, without gradient; the tensor itself where there is one."""
-    if not _several():
+    if _processes() == 1:
         return value
     value = value.detach().clone()
     _average([value])
     return value
 
 
-def _several() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+def _processes() -> int:
+    """How many train one model."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
 
 
 def _average(tensors: Sequence[Tensor]) -> None:
     """In place, in one message."""
-    if not tensors or not _several():
+    if not tensors or _processes() == 1:
         return
     together = torch.cat([tensor.flatten() for tensor in tensors])
     torch.distributed.all_reduce(together)
-    together /= torch.distributed.get_world_size()
+    together /= _processes()
     for tensor, mean in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
 

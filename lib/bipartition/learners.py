@@ -124,7 +124,7 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     rng : torch.Generator
     contours : float in [0, 1]
         0: smooth landscapes that know nothing of the picture.  Above, each landscape holds a random mix of the picture's
-        colours in a weight drawn between 0 and `contours`, so that cuts follow its contours as those of (4) do.
+        colours in a weight drawn between 0 and `contours`, so that cuts follow its contours as those of (7) do.
 
     Returns
     -------

@@ -184,7 +184,7 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
             _arrow(axes, (x + 3.95, 0.8), (x + 4.25, 0.8))
             _box(axes, x + 4.3, 0.3, f"${letter}$\n{shapes['logits']}", "white", width=1.1)
             _arrow(axes, (1.2 + 1.5 * place, 2.35), (x + 0.95, 1.35))
-        axes.text(6.1, 1.95, "the picture times the mask, and times the rest", color=COLOURS[0], fontsize=8)
+        axes.text(6.1, 1.95, r"the picture times $1-\phi$, and times $\phi$", color=COLOURS[0], fontsize=8)
     return figure
 
 

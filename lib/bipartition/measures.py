@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from bipartition.contours import fill_void
 from bipartition.evaluation import evaluate, object_truth
-from bipartition.rows import CASM_CEILING, CEILING, CLASSES
+from bipartition.rows import CASM_CEILING, CEILING
 from bipartition.tables import Measured, averages, cell, line_title, page, refused, seeds_shown
 
 __all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "explanation", "markdown", "measures", "through_the_grid"]
@@ -57,9 +57,9 @@ def measures(found: Measured, prepared: Any) -> pd.DataFrame:
     lines = {name: (found.seeds(name), by_seed.values()) for name, by_seed in found.lines.items() if by_seed}
     for name, smooth in ((CEILING, True), (CASM_CEILING, False)):
         lines[name] = 0, [evaluate(through_the_grid(truth, smooth=smooth), split, prepared.classes)]
-    pictures = int(np.isin(found.groups, CLASSES).sum())
+    pictures = int(np.isin(found.groups, found.classes).sum())
     table = pd.DataFrame([{"dataset": found.dataset, "row": name, "n": pictures, "seeds": seeds}
-                          | averages(metrics, found.groups, CLASSES, HEADS, WITH_INTERVAL)
+                          | averages(metrics, found.groups, found.classes, HEADS, WITH_INTERVAL)
                           for name, (seeds, metrics) in lines.items()], columns=list(COLUMNS))
     table.attrs["stale"] = found.stale
     return table
@@ -111,5 +111,5 @@ def explanation(dataset: str, pictures: int) -> str:
         "of pictures of which the mask takes more than 98 % or less than 2 %, which is no cut. Void pixels are left out, but "
         "for the two boundary measures, where each takes the nearest labelled value, because the contour runs through them. "
         "The last two lines are no methods: the truth itself, averaged over the cells of 4 × 4 pixels that the decoders "
-        "compute on, and brought back bilinearly as ours do, or cell by cell as CASM's does; cells fitted to the cut instead "
-        "could come somewhat closer.")
+        "compute on, and brought back bilinearly as ours do (ours before the sigmoid, so that the grey share of this line "
+        "binds no decoder), or cell by cell as CASM's does; cells fitted to the cut instead could come somewhat closer.")

@@ -13,20 +13,24 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bipartition import runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
 from bipartition.machine import threads
 from bipartition.profiles import load_profile, profile_names
-from bipartition.rows import ROWS
-from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, plan, remember
+from bipartition.rows import ROWS, WARM_UP
+from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, made_from_now, plan, remember
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
 
-PROCESSES, FIRST = int(os.environ.get("WORLD_SIZE", "1")), os.environ.get("RANK", "0") == "0"
-"""How many processes ``accelerate launch`` started, and whether this is the one that writes."""
+PROCESSES = int(os.environ.get("WORLD_SIZE") or 1)
+"""How many ``accelerate launch`` started."""
+
+FIRST = PROCESSES == 1 or os.environ.get("RANK", "0") == "0"
+"""Whether this is the one that writes and speaks."""
 
 
 PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
@@ -35,6 +39,13 @@ PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS
 
 FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
 """What a task raises where it cannot do its work; its message says why."""
+
+
+class Begun(NamedTuple):
+    """When a task began, and from what, see `bipartition.tasks.made_from_now`."""
+
+    at: float
+    made_from: str | None
 
 
 class PipelineError(RuntimeError):
@@ -107,49 +118,49 @@ def reproduce(request: Request, jobs: int = 1) -> int:
                 _side_by_side(due, lanes, begin, finish)
             else:
                 for task in due:
-                    began = begin(task)
+                    begun = begin(task)
                     task.action()
-                    finish(task, began)
+                    finish(task, begun)
             done += len(due)
     return done
 
 
-def _bookkeeping(request: Request, tasks: list[Task]) -> tuple[Callable[[Task], float], Callable[[Task, float], None]]:
+def _bookkeeping(request: Request, tasks: list[Task]) -> tuple[Callable[[Task], Begun], Callable[[Task, Begun], None]]:
     """What is said and written when a task begins and when it has ended."""
     number = {task.name: f"[{index}/{len(tasks)}] {task.name}" for index, task in enumerate(tasks, start=1)}
 
-    def begin(task: Task) -> float:
+    def begin(task: Task) -> Begun:
         _say(f"{number[task.name]} ...")
-        return time.monotonic()
+        return Begun(time.monotonic(), made_from_now(task))
 
-    def finish(task: Task, began: float) -> None:
+    def finish(task: Task, begun: Begun) -> None:
         missing = [str(path) for path in task.outputs if not path.is_file()]
         if missing:
             raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
         if FIRST:
-            remember(task, request.folder)
+            remember(task, request.folder, begun.made_from)
         _together()
-        _say(f"{number[task.name]}: done in {time.monotonic() - began:.0f} s")
+        _say(f"{number[task.name]}: done in {time.monotonic() - begun.at:.0f} s")
 
     return begin, finish
 
 
-def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], float],
-                  finish: Callable[[Task, float], None]) -> None:
+def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], Begun],
+                  finish: Callable[[Task, Begun], None]) -> None:
     """Give the tasks to processes, `lanes` at a time.  After one has failed no other begins, and those at work end theirs."""
     waiting, running, failed = deque(tasks), {}, None
     try:
         while running or waiting and not failed:
             while waiting and len(running) < lanes and not failed:
                 task = waiting.popleft()
-                began = begin(task)
+                begun = begin(task)
                 process = Aside(*task.notebook, threads=max(1, threads() // lanes))
-                running[process.told] = process, task, began
+                running[process.told] = process, task, begun
             for told in multiprocessing.connection.wait(running):
-                process, task, began = running.pop(told)
+                process, task, begun = running.pop(told)
                 try:
                     process.end()
-                    finish(task, began)
+                    finish(task, begun)
                 except FAILURES as error:
                     _say(f"{task.name} failed: {error}")
                     if running:
@@ -194,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
+    _say_changed_code(request)
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
         _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
     return 0
@@ -207,6 +219,17 @@ def _say_sizes(request: Request) -> None:
         if users:
             _say(f"{dataset}: at {request.profile.size(dataset)} pixels, the size of the profile {request.profile.name!r}, "
                  f"which does not train on it; what does is {' and '.join(users)}")
+
+
+def _say_changed_code(request: Request) -> None:
+    """Which finished runs other code has made, that nobody shows the old numbers of a new idea."""
+    changed, now = {}, runs.method_code()
+    for run in itertools.product(request.datasets, (*request.rows, WARM_UP), request.seeds):
+        if files := runs.changed_code(runs.run_folder(request.profile.name, *run), now):
+            changed.setdefault(" and ".join(files), []).append("{}/{}/seed{}".format(*run))
+    for files, names in changed.items():
+        _say(f"changed since they were trained: {files}. {', '.join(names)} count as before; if their numbers would be other "
+             "ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train anew")
 
 
 def _chosen(what: str, names: str, known: Sequence[str]) -> tuple[str, ...]:

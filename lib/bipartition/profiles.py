@@ -139,11 +139,12 @@ class _EachKeyOnce(yaml.SafeLoader):
     """YAML whose mappings hold each key once; PyYAML would let the last one win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [self.construct_object(key, deep=True) for key in written]
         for place, key in enumerate(keys):
             if key in keys[:place]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice; keep one of them", node.value[place][0].start_mark)
+                    None, None, f"the key {key!r} is there twice; keep one of them", written[place].start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -171,6 +172,8 @@ def _checked(name: str, content: Any) -> Profile:
     _only_known("row", content["rows"], ROWS)
     if not content["rows"]:
         raise ValueError(f"rows is empty; name one at least of {', '.join(ROWS)}")
+    if not isinstance(content["rows"], list):
+        raise ValueError(f"rows = {content['rows']!r}; it must be a list such as [casm, chan_vese]")
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
         for setting in settings:

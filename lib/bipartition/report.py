@@ -87,18 +87,14 @@ def _folder(profile: Profile) -> Path:
 
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
     """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last."""
-    root = _folder(profile) / "runs"
-    paths = [
-        path.parent
-        for dataset in profile.datasets
-        for row in (*ROWS, WARM_UP)
-        for path in sorted(root.glob(f"{dataset}/{row}/seed*/metrics.json"))
-    ]
-    return {str(path.relative_to(root)): runs.read_json(path / "config.json") for path in paths}
+    root = _folder(profile)
+    folders = [folder for dataset in profile.datasets for row in (*ROWS, WARM_UP)
+               for folder in runs.finished_seeds(root, dataset, row).values()]
+    return {str(folder.relative_to(root / "runs")): runs.read_json(folder / "config.json") for folder in folders}
 
 
 def _stale(profile: Profile) -> set[str]:
-    """Those of the finished runs that today's profile, code or first weights would make differently: no table has them."""
+    """Those of the finished runs that today's profile, code, data or first weights would make otherwise: no table has them."""
     return {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
 
 

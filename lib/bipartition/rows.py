@@ -1,11 +1,12 @@
 """The experiments by name: the four rows of Table 1 and the six columns of Figure 4, with their values in the paper."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["CAM", "CASM_CEILING", "CEILING", "CLASSES", "MEAN", "OTHER_TITLES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP"]
+__all__ = ["CAM", "CASM_CEILING", "CEILING", "CLASSES", "MEAN", "OTHER_TITLES", "ROWS", "TABLE_ROWS", "Row", "WARM_UP",
+           "table_classes"]
 
 CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
 """The columns of Table 1."""
@@ -29,6 +30,16 @@ OTHER_TITLES = MappingProxyType({
     CASM_CEILING: "The truth on CASM's grid (peeks at the truth)",
 })
 """Titles of the lines of the tables that are neither rows nor baselines."""
+
+
+
+def table_classes(present: Iterable[str]) -> tuple[str, ...]:
+    """Columns of the tables, by the classes that have pictures: the paper's, or the data set's own where it has none of these.
+
+    "" is no class.
+    """
+    own = tuple(sorted(set(present) - {""}))
+    return CLASSES if not own or set(own) & set(CLASSES) else own
 
 
 @dataclass(frozen=True, kw_only=True)

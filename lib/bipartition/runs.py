@@ -1,5 +1,6 @@
 """Where a run lives, what made it, and whether it is finished: the one module that knows paths and writes files."""
 
+import ast
 import contextlib
 import errno
 import fcntl
@@ -12,6 +13,7 @@ import platform
 import re
 import subprocess
 import tempfile
+import tokenize
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
@@ -23,15 +25,19 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_VERSION", "TRACKED_TRIALS", "alone", "data_root", "fingerprint", "is_finished",
-           "library_digest", "made_by", "method_version", "place", "prepared_root", "profiles_root", "project_root",
-           "provenance", "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file",
-           "weights_source", "write_array", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "alone", "changed_code", "data_root",
+           "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version",
+           "place", "prepared_root", "profiles_root", "project_root", "provenance", "read_json", "results_root", "run_folder",
+           "sweep", "sync", "tracked_trials", "weights_file", "weights_source", "write_array", "write_bytes", "write_json",
+           "write_text"]
 
 METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
 
+METHOD_CODE = ("casm.py", "contours.py", "devices.py", "energies.py", "epochs.py", "evaluation.py", "learners.py",
+               "networks.py", "objectives.py", "prediction.py", "training.py")
+"""Modules that decide what a run computes and what is measured of it: see `changed_code`."""
 
 IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
                     "sha256": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"}
@@ -68,6 +74,21 @@ def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
     return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
 
 
+def finished_seeds(profile_folder: Path, dataset: str, row: str) -> dict[int, Path]:
+    """Folders of all runs that have ended, by seed in ascending order; ``seed0.old`` and ``seed00`` are none.
+
+    Parameters
+    ----------
+    profile_folder : Path
+        ``results/<profile>/``.
+    dataset, row : str
+        Of the runs.
+    """
+    folders = {path.parent.name: path.parent for path in (profile_folder / "runs" / dataset / row).glob("seed*/metrics.json")}
+    seeds = sorted(int(name[4:]) for name in folders if re.fullmatch("seed(0|[1-9][0-9]*)", name))
+    return {seed: folders[f"seed{seed}"] for seed in seeds}
+
+
 TRACKED_TRIALS = {"cartoons": ("demo/trials.csv", "demo"), "voc2012": ("voc-animals/search.csv", "laptop")}
 """By data set, the table of trials in ``results/published/``, and the profile that its lines say what they change of."""
 
@@ -98,6 +119,41 @@ def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
 def method_version(row: str) -> int:
     """`METHOD_VERSION`, or the later one in which the row alone changed."""
     return max(METHOD_VERSION, ROWS[row].changed_in if row in ROWS else 0)
+
+
+def method_code() -> dict[str, str]:
+    """Digest of each of `METHOD_CODE`, without comments and docstrings: equal while it computes the same."""
+    return {name: hashlib.sha256(_bare((Path(__file__).parent / name).read_text(encoding="utf-8")).encode()).hexdigest()[:16]
+            for name in METHOD_CODE}
+
+
+def _bare(source: str) -> str:
+    """Lines of code without comments, docstrings and blank lines; the same with every version of Python."""
+    lines = source.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines[node.lineno - 1:node.end_lineno] = [""] * (node.end_lineno - node.lineno + 1)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
+def changed_code(folder: Path, now: dict[str, str]) -> list[str]:
+    """Those of `METHOD_CODE` that are not what they were when the run in `folder` was finished; none if it did not say.
+
+    A run counts all the same, as long as `method_version` is what it was: not every change matters, and a person knows.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    now : dict
+        Today's `method_code`.
+    """
+    then = read_json(folder / "config.json").get("code") or now
+    return [name for name in now if then.get(name) != now[name]]
 
 
 def weights_file() -> Path | None:
@@ -159,7 +215,7 @@ def alone(work: Path) -> Iterator[None]:
     Raises
     ------
     OSError
-        If the place cannot be written to.
+        If the place cannot be written to, or its file system has no locks.
     """
     lock = work.with_name(f".{work.name}.lock")
     try:
@@ -176,6 +232,9 @@ def alone(work: Path) -> Iterator[None]:
             print(f"process {stream.read().strip() or '?'} is at work on {work}: waiting for it to end (Ctrl-C gives up)",
                   flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file system "
+                                       "in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
         stream.seek(0)
         stream.truncate()
         stream.write(str(os.getpid()))

@@ -16,7 +16,7 @@ from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders
 from bipartition.evaluation import Interval, evaluate, interval, is_collapsed, object_truth, paired_difference
 from bipartition.profiles import Profile
-from bipartition.rows import CAM, CLASSES, MEAN, OTHER_TITLES, ROWS, WARM_UP
+from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
 __all__ = ["COLUMNS", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference",
            "explanation", "line_metrics", "line_title", "markdown", "page", "refused", "scored_classes", "seeds_shown",
@@ -49,6 +49,11 @@ class Measured:
     groups: np.ndarray
     lines: Mapping[str, Mapping[int, dict[str, Any]]]
     stale: Sequence[str] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Columns of the tables, see `bipartition.rows.table_classes`."""
+        return table_classes(self.groups)
 
     def seeds(self, name: str) -> int:
         """How many trainings are behind a line."""
@@ -156,7 +161,7 @@ def difference(found: Measured, first: str, second: str, key: str = "iou") -> tu
     seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
     if not seeds:
         return Interval(np.nan, np.nan, np.nan), seeds
-    mine = np.isin(found.groups, CLASSES)
+    mine = np.isin(found.groups, found.classes)
     values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
     return paired_difference(*values, found.groups[mine]), seeds
 
@@ -174,7 +179,7 @@ def table1(found: Measured) -> pd.DataFrame:
     """
     lines = []
     for name, by_seed in found.lines.items():
-        for label, names in _classes(found.groups, CLASSES):
+        for label, names in _classes(found.groups, found.classes):
             paper = [ROWS[name].paper[one] for one in names if name in ROWS and one in ROWS[name].paper]
             lines.append({"dataset": found.dataset, "row": name, "class": label, "n": int(np.isin(found.groups, names).sum()),
                           "seeds": found.seeds(name), "paper_iou": np.mean(paper) if paper else np.nan}
@@ -188,7 +193,7 @@ def table1(found: Measured) -> pd.DataFrame:
 
 def seeds_table(found: Measured) -> pd.DataFrame:
     """Each training by itself, for error bars of one's own: `SEED_COLUMNS`, by row, seed and class with pictures."""
-    present = [name for name in CLASSES if name in found.groups]
+    present = [name for name in found.classes if name in found.groups]
     lines = [{"dataset": found.dataset, "row": name, "seed": seed, "class": label}
              | averages([metrics], found.groups, names, SEED_COLUMNS[4:])
              for name, by_seed in found.lines.items() for seed, metrics in by_seed.items() if seed != NO_SEED
@@ -238,7 +243,7 @@ def cell(line: Mapping[str, Any], key: str) -> str:
 def explanation(table: pd.DataFrame) -> str:
     """What the numbers are: data set, pictures, seeds, interval, how IoU is read, and which runs were left out."""
     means = table[table["class"] == MEAN]
-    present = [name for name in CLASSES if (table.loc[table["class"] == name, "n"] > 0).any()]
+    present = [name for name in dict.fromkeys(table.loc[table["n"] > 0, "class"]) if name != MEAN]
     dataset, pictures = table["dataset"].iloc[0], int(means["n"].max())
     seeds = sorted(set(means.loc[means["seeds"] > 0, "seeds"]))
     counts = "no run finished yet"
@@ -282,7 +287,7 @@ def two(number: float) -> str:
 
 def _classes(groups: np.ndarray, shown: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Label of each line of a row, and the classes behind it: those shown, and the mean over those that have pictures."""
-    return [*((name, [name]) for name in shown), (MEAN, [name for name in CLASSES if name in groups])]
+    return [*((name, [name]) for name in shown), (MEAN, [name for name in shown if name in groups])]
 
 
 def _values(metrics: dict[str, Any], key: str, groups: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "plan", "remember"]
+__all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "made_from_now", "plan", "remember"]
 
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
@@ -96,7 +96,8 @@ class Request:
 class Task:
     """One step of the way.
 
-    ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.
+    ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.  Where
+    ``makes_inputs``, some of the first are there only once it is done.
     ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
     same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
     another process can do it too.
@@ -108,6 +109,7 @@ class Task:
     action: Callable[[], None]
     recheck: Callable[[], bool] = lambda: False
     stage: str = ""
+    makes_inputs: bool = False
     notebook: tuple[Path, Path, dict[str, Any]] | None = None
 
 
@@ -145,19 +147,26 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
     return True
 
 
-def remember(task: Task, folder: Path) -> None:
-    """Stamp a task as done from its present inputs."""
-    runs.write_json(_stamp(task, folder), _fingerprint(task))
+def remember(task: Task, folder: Path, made_from: str | None = None) -> None:
+    """Stamp a task as done from `made_from`, what `made_from_now` said when it began, or from its present inputs."""
+    runs.write_json(_stamp(task, folder), _fingerprint(task) | ({"inputs": made_from} if made_from else {}))
+
+
+def made_from_now(task: Task) -> str | None:
+    """Digest of a task's inputs before its work: what is changed meanwhile is not in it.  None where the task makes some."""
+    return None if task.makes_inputs else runs.fingerprint(task.inputs())
 
 
 def forget(task: Task, folder: Path) -> None:
     """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished.
 
-    What an earlier try left half-written goes too.
+    What an earlier try left half-written goes too, but for the folders of runs: somebody may be at work there, and who trains
+    sweeps them.
     """
     _stamp(task, folder).unlink(missing_ok=True)
     for place in {path.parent for path in task.outputs}:
-        runs.sweep(place)
+        if not place.is_relative_to(folder / "runs"):
+            runs.sweep(place)
 
 
 def _data(request: Request, dataset: str) -> Task:
@@ -165,7 +174,7 @@ def _data(request: Request, dataset: str) -> Task:
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
         inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
-        recheck=lambda: False, instead=lambda: _prepare(profile, dataset))
+        makes_inputs=True, instead=lambda: _prepare(profile, dataset))
 
 
 def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
@@ -188,7 +197,8 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
-        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train, stage="train")
+        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train, stage="train",
+        makes_inputs=True)
 
 
 def _in_turn(request: Request) -> list[tuple[str, str, int]]:
@@ -233,7 +243,7 @@ def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
-                "weights": _weights_file(configuration_for(request.profile, dataset, WITH_A_CLASSIFIER, 0)),
+                "weights": _first_weights(request.profile, dataset),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
 
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs],
@@ -249,7 +259,8 @@ def _pets(request: Request) -> Task:
         If there is no such run.
     """
     from bipartition.pets import MEASURED_ON, TRAINED_ON
-    if not _finished(request, TRAINED_ON):
+    trained_before = "train" in request.steps and TRAINED_ON in request.datasets
+    if not (trained_before or _finished(request, TRAINED_ON)):
         raise ValueError(f"no run of the profile {request.profile.name!r} on {TRAINED_ON} is finished, so there is nothing to "
                          f"measure on {MEASURED_ON}; train one, as with make train PROFILE=laptop DATASETS={TRAINED_ON} "
                          "ROWS=chan_vese")
@@ -257,7 +268,7 @@ def _pets(request: Request) -> Task:
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
         return {"runs": _finished(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "weights": _weights_file(configuration_for(request.profile, TRAINED_ON, WITH_A_CLASSIFIER, 0)),
+                "weights": _first_weights(request.profile, TRAINED_ON),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
@@ -302,13 +313,12 @@ def _at_hand(request: Request, dataset: str) -> bool:
 
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
-                 outputs: Iterable[Path] = (), recheck: Callable[[], bool] = lambda: False,
-                 instead: Callable[[], None] | None = None, stage: str = "") -> Task:
+                 outputs: Iterable[Path] = (), instead: Callable[[], None] | None = None, **others: Any) -> Task:
     """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
     if not request.notebooks:
-        return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, recheck=recheck, stage=stage)
+        return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, **others)
     return _executed(request, name, _notebook(kind), {"profile": request.path, **parameters}, inputs=inputs, outputs=outputs,
-                     recheck=recheck, stage=stage)
+                     **others)
 
 
 def _executed(request: Request, name: str, source: Path, parameters: dict[str, Any], *, outputs: Iterable[Path] = (),
@@ -334,9 +344,15 @@ def _provenance(request: Request) -> Task:
         from bipartition.report import write_provenance
         write_provenance(request.profile)
 
-    return Task(name="provenance", outputs=(request.folder / "provenance.json",), action=action,
-                inputs=lambda: {"read": _read(request.profile, ()),
-                                "runs": {dataset: _finished(request, dataset) for dataset in request.profile.datasets}})
+    def inputs() -> dict[str, Any]:
+        from bipartition.datasets.prepare import checksums_at_hand
+        profile = request.profile
+        return {"read": _read(profile, ()), "datasets": {dataset: {
+            "runs": _finished(request, dataset), "weights": _first_weights(profile, dataset),
+            "prepared": sorted(checksums_at_hand(dataset, profile.size(dataset), profile.options(dataset)))}
+            for dataset in profile.datasets}}
+
+    return Task(name="provenance", outputs=(request.folder / "provenance.json",), action=action, inputs=inputs)
 
 
 def _report(request: Request) -> Task:
@@ -389,6 +405,11 @@ def _source(profile: Profile, dataset: str) -> str:
     return _SOURCES[key]
 
 
+def _first_weights(profile: Profile, dataset: str) -> list | None:
+    """`_weights_file` of the rows with a classifier: where it changes, other runs count."""
+    return _weights_file(configuration_for(profile, dataset, WITH_A_CLASSIFIER, 0))
+
+
 def _weights_file(configuration: Configuration) -> list | None:
     """Path, size and time of change of the file of weights: cheaper than its checksum."""
     path = runs.weights_file()
@@ -399,9 +420,8 @@ def _weights_file(configuration: Configuration) -> list | None:
 
 def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
     """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
-    root = request.folder / "runs" / dataset
-    return {str(path.parent.relative_to(root)): _digest(path) + _digest(path.parent / "config.json")
-            for row in rows for path in sorted(root.glob(f"{row}/seed*/metrics.json"))}
+    return {f"{row}/seed{seed}": _digest(folder / "metrics.json") + _digest(folder / "config.json")
+            for row in rows for seed, folder in runs.finished_seeds(request.folder, dataset, row).items()}
 
 
 def _digest(path: Path) -> str:

@@ -33,8 +33,9 @@ from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
 
-CHECKPOINT = 2
+CHECKPOINT = 3
 """Counts the changes of what a checkpoint holds: one of an earlier kind is not read, and its run begins anew."""
+MODEL = "model.safetensors"
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -72,6 +73,9 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     """
     accelerator = accelerator_for_this_machine()
     _check(configuration, prepared, accelerator.num_processes)
+    if accelerator.num_processes == 1 and _is_done(configuration, prepared, folder):  # on a disk that may be read-only
+        report(f"{folder}: finished already")
+        return
     with runs.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else _silent, accelerator)
@@ -80,16 +84,16 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
 
 def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, profile: str, report: Callable[[str], None],
                accelerator: Accelerator) -> None:
-    made_by = runs.made_by(configuration, prepared.checksum)
-    if runs.is_finished(folder, made_by):
+    if _is_done(configuration, prepared, folder):
         report(f"{folder}: finished already")
         return
+    made_by = runs.made_by(configuration, prepared.checksum)
     needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
     start = None
     if needs_warm_up:
         warm_up = folder.parent.parent / WARM_UP / folder.name
         train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
-        start = warm_up / "model.safetensors"
+        start = warm_up / MODEL
 
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
@@ -101,13 +105,15 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     }
     steps = max(1, len(train.labels) // configuration.batch_size)
     schedulers = schedulers_for(learner, steps * configuration.epochs)
-    history, minutes = _resume(folder, made_by, learner, schedulers, accelerator)
+    history, minutes, config["code"] = _resume(folder, made_by, learner, schedulers, accelerator)
     accelerator.wait_for_everyone()  # all have read what the first now writes
     if accelerator.is_main_process:
         runs.sweep(folder)
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
         runs.write_json(folder / "config.json", config | {"minutes": None})
+        if changed := runs.changed_code(folder, runs.method_code()):
+            report(f"{folder}: goes on from epochs of other code ({', '.join(changed)}); delete checkpoint.pt to begin anew")
     if unused := unused_card():
         report(unused)
     try:
@@ -121,7 +127,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
             history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
             minutes += (time.perf_counter() - began) / 60
             runs.write_text(folder / "history.csv", _as_csv(history))
-            _save_checkpoint(folder, made_by, learner, schedulers, history, minutes)
+            _save_checkpoint(folder, config, learner, schedulers, history, minutes)
             rate = steps * configuration.batch_size / (time.perf_counter() - began)
             report(_line(configuration, history[-1], rate))
         if accelerator.is_main_process:
@@ -132,6 +138,12 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         raise FloatingPointError(f"{error}; {kept}") from None
     except torch.OutOfMemoryError as error:
         raise RuntimeError(_too_large(configuration, accelerator, train)) from error
+
+
+def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> bool:
+    """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
+    usable = configuration.row != WARM_UP or (folder / MODEL).is_file()
+    return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
 
 
 def warm_up_configuration(configuration: Configuration) -> Configuration:
@@ -165,7 +177,7 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     runs.write_array(folder / "masks.npy", masks)
-    runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
+    runs.write_bytes(folder / MODEL, save({name: value.contiguous() for name, value
                                                          in learner.network.state_dict().items() if not judged_before(name)}))
     runs.write_json(folder / "config.json", config)
     runs.write_json(folder / "metrics.json", metrics)
@@ -190,30 +202,32 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
 
 
 def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
-            accelerator: Accelerator) -> tuple[list[dict[str, float]], float]:
-    """History and minutes of what an earlier call left, its state put into learner and schedulers; nothing if none fits."""
-    path = folder / "checkpoint.pt"
+            accelerator: Accelerator) -> tuple[list[dict[str, float]], float, dict[str, str]]:
+    """History, minutes and `bipartition.runs.method_code` of what an earlier call left, its state put into learner and
+    schedulers; no history, and today's code, if none fits."""
+    path, anew = folder / "checkpoint.pt", ([], 0.0, runs.method_code())
     if not path.is_file():
-        return [], 0.0
+        return anew
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a checkpoint, or a damaged one; delete it, and the run begins anew") from error
     if state["made_by"] != runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}):
-        return [], 0.0
+        return anew
     learner.network.load_state_dict(state["network"])
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
     for name, optimiser in learner.optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])
         schedulers[name].load_state_dict(state["schedulers"][name])
-    return state["history"], state["minutes"]
+    return state["history"], state["minutes"], state["code"]
 
 
-def _save_checkpoint(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
+def _save_checkpoint(folder: Path, config: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
                      history: list[dict[str, float]], minutes: float) -> None:
     stream = io.BytesIO()
     torch.save({
-        "made_by": runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}),
+        "made_by": runs.fingerprint(config["made_by"] | {"checkpoint": CHECKPOINT}),
+        "code": config["code"],
         "network": learner.network.state_dict(),
         "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
         "schedulers": {name: scheduler.state_dict() for name, scheduler in schedulers.items()},
@@ -247,6 +261,9 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if (size := getattr(configuration, name)) % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")
+        if (pictures := len(prepared.split("train").labels)) < size and pictures % processes:
+            raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
+                             "start one, or take more pictures")
     if _has_classifier(configuration) and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")

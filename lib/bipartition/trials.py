@@ -22,7 +22,7 @@ import yaml
 from bipartition import runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
-from bipartition.rows import CLASSES, ROWS, WARM_UP
+from bipartition.rows import ROWS, WARM_UP, table_classes
 
 __all__ = ["COLUMNS", "main", "summary", "trial"]
 
@@ -47,6 +47,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
 
     usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)
+    changed = {name: getattr(configuration, name) for name in settings}
     read = WARM_UP_SETTINGS if row == WARM_UP else configuration.decisive().keys() - NAMED
     for name in settings:
         if name not in read:
@@ -63,7 +64,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         own = runs.fingerprint(configuration.to_dict() | {"seed": None})
         folder = place / f"{row}-{own}" / f"seed{seed}"
     train_row(configuration, prepared, folder, profile=profile.name, report=lambda line: print(line, flush=True))
-    return summary(folder)
+    return summary(folder) | {"settings": changed}
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -73,14 +74,15 @@ def summary(folder: Path) -> dict[str, Any]:
 
     metrics, config = runs.read_json(folder / "metrics.json"), runs.read_json(folder / "config.json")
     numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
-    classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in CLASSES and entry["n"]]
+    counted = table_classes(metrics.get("classes") or ())
+    classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in counted and entry["n"]]
     for key in ("iou", "pooled_iou", "boundary_iou"):
         values = [entry[key] for entry in classes if entry[key] is not None]
         numbers[key] = sum(values) / len(values) if values else None
     numbers |= {"iou_low": None, "iou_high": None}
     if numbers["iou"] is not None:
         groups = np.array([one["class"] for one in metrics["per_image"]])
-        mine = np.isin(groups, CLASSES)
+        mine = np.isin(groups, counted)
         found = interval(column(metrics, "iou")[mine], groups[mine])
         numbers |= {"iou_low": found.low, "iou_high": found.high}
     return {name: None if value is None else round(value, 4) for name, value in numbers.items()} | {
@@ -108,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    line = {"dataset": dataset, "row": options.row, "seed": options.seed, "settings": json.dumps(settings),
+    line = {"dataset": dataset, "row": options.row, "seed": options.seed,
             "command": " ".join(["python -m bipartition.trials", *given])} | result
+    line["settings"] = json.dumps(line["settings"])  # as the run had them: 1e-3 is text in YAML
     _append(path, line)
     print("  ".join(f"{name} {line[name]}" for name in COLUMNS if name != "command"), flush=True)
     return 0

@@ -1,6 +1,7 @@
 """The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
 
 import hashlib
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,10 @@ from bipartition.datasets.photographs import Item
 
 __all__ = ["NAMES", "WITH_TRUTH", "Cartoons", "DataSet", "Item", "check_options", "open_dataset"]
 
-NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
+_READERS = {"cartoons": ("", "Cartoons"), "voc2012": (".voc2012", "VOC2012"), "dogs-vs-cats": (".dogs_vs_cats", "DogsVsCats"),
+            "oxford-pets": (".oxford_pets", "OxfordPets")}
+"""Module within this package, and class; imported when it is opened."""
+NAMES = tuple(_READERS)
 WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")
 """Those with masks, on which IoU can be measured."""
 
@@ -61,19 +65,12 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     FileNotFoundError
         If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
+    if name not in _READERS:
+        raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
     check_options(name, {"train": train, "val": val, "evaluated": evaluated})
-    if name == "cartoons":
-        return Cartoons(**{key: value for key, value in (("train", train), ("val", val)) if value is not None})
-    if name == "voc2012":
-        from bipartition.datasets.voc2012 import VOC2012
-        return VOC2012(train=train, val=val, evaluated=evaluated)
-    if name == "dogs-vs-cats":
-        from bipartition.datasets.dogs_vs_cats import DogsVsCats
-        return DogsVsCats(train=train, val=val)
-    if name == "oxford-pets":
-        from bipartition.datasets.oxford_pets import OxfordPets
-        return OxfordPets(train=train, val=val)
-    raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
+    module, reader = _READERS[name]
+    choosing = {"evaluated": evaluated} if evaluated != "val" else {}
+    return getattr(importlib.import_module(__name__ + module), reader)(train=train, val=val, **choosing)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -100,20 +97,21 @@ class Cartoons:
 
     Parameters
     ----------
-    train, val : int
-        How many of each; the splits are drawn from two seeds, so a longer one begins like a shorter one.
+    train, val : int, optional
+        How many of each, 2,400 and 600 if not said; the splits are drawn from two seeds, so a longer one begins like a shorter
+        one.
     """
 
     name = "cartoons"
     has_truth = True
     SEEDS = {"train": 1, "val": 2}
 
-    def __init__(self, train: int = 2400, val: int = 600) -> None:
+    def __init__(self, *, train: int | None = None, val: int | None = None) -> None:
         from bipartition.datasets import cartoons
         self._draw = cartoons.draw
         self.classes = tuple(cartoons.CLASSES)
         self.left_out: dict[str, int] = {}
-        self._counts = {"train": train, "val": val}
+        self._counts = {"train": train or 2400, "val": val or 600}
 
     def items(self) -> list[Item]:
         """All ids with their classes, which take turns: ``index % 6``."""

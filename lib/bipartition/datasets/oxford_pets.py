@@ -60,9 +60,7 @@ class OxfordPets:
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph, and its trimap as a mask: object to class index + 1, background to 0, undecided to void."""
-        photograph, trimap = self.files(item)
-        image, original = photographs.read_photograph(photograph, size, turned=False)
-        codes = photographs.read_mask(trimap, size, codes=CODES, expected=original)
+        image, codes = photographs.read_with_mask(*self.files(item), size, codes=CODES)
         return image, np.array([0, item.label + 1, 0, VOID], np.uint8)[codes]
 
     def files(self, item: Item) -> list[Path]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "Item", "describe_files", "limited", "read_mask", "read_photograph", "stamp_of_files"]
+__all__ = ["VOID", "Item", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask", "stamp_of_files"]
 
 VOID = 255
 """Mask value of pixels whose class is undecided."""
@@ -74,7 +74,7 @@ def read_photograph(path: Path | BinaryIO, size: int, *, turned: bool = True) ->
     size : int
         Height and width of the result.
     turned : bool
-        Whether the camera's orientation (EXIF) is applied.  Masks of VOC and Oxford-IIIT Pet were drawn on pixels as stored.
+        Whether the camera's orientation (EXIF) is applied.
 
     Returns
     -------
@@ -144,6 +144,15 @@ def read_mask(path: Path, size: int, *, codes: Mapping[int, str], expected: tupl
             known = ", ".join(f"{code} {meaning}" for code, meaning in codes.items())
             raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are {known}")
         return np.asarray(image.resize((size, size), Image.Resampling.NEAREST))
+
+
+def read_with_mask(photograph: Path, mask: Path, size: int, *, codes: Mapping[int, str]) -> tuple[np.ndarray, np.ndarray]:
+    """`read_photograph` and `read_mask` of a pair.
+
+    Both as they are stored, whatever EXIF says: masks are drawn on the pixels in the file, and turn with nothing.
+    """
+    image, original = read_photograph(photograph, size, turned=False)
+    return image, read_mask(mask, size, codes=codes, expected=original)
 
 
 def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:

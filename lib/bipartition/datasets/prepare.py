@@ -26,7 +26,7 @@ from bipartition.datasets.folders import Interrupted, completed, unfinished
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
-__all__ = ["PREPARE_VERSION", "Prepared", "Split", "prepare", "prepared_before"]
+__all__ = ["PREPARE_VERSION", "Prepared", "Split", "checksums_at_hand", "prepare", "prepared_before"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
@@ -164,6 +164,12 @@ def prepared_before(name: str, size: int, options: dict[str, Any], stamp: str) -
         What the data set says of its source.
     """
     return _open(_place(name, size, options, stamp)[0])
+
+
+def checksums_at_hand(name: str, size: int, options: dict[str, Any]) -> set[str]:
+    """Of all that `prepare` has made so, from whatever source; looks for none, and fetches nothing."""
+    found = (runs.read_json(path) for path in runs.prepared_root().glob(f"{name}-{size}-*/prepared.json"))
+    return {about["checksum"] for about in found if about["made_by"]["options"] == options}
 
 
 def _place(name: str, size: int, options: dict[str, Any], stamp: str) -> tuple[Path, dict[str, Any]]:

@@ -79,9 +79,7 @@ class VOC2012:
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph and official mask; the augmented mask where a training photograph has no official one."""
-        photograph, mask = self.files(item)
-        image, original = photographs.read_photograph(photograph, size, turned=False)
-        return image, photographs.read_mask(mask, size, codes=CODES, expected=original)
+        return photographs.read_with_mask(*self.files(item), size, codes=CODES)
 
     def stamp(self) -> str:
         """Digest of the items and the sizes of their files."""
