@@ -311,6 +311,11 @@ class TestTableFigure:
         spans = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
         assert np.allclose(spans, [[0.3, 0.6], [0.1, 0.4]])
 
+    @pytest.mark.parametrize("known", [True, False])
+    def test_the_legend_names_the_papers_values_where_there_are_any(self, table, seeds, known):
+        legend, = table_figure(table if known else table.assign(paper_iou=np.nan), seeds).legends
+        assert ("the paper's" in [text.get_text() for text in legend.get_texts()]) == known
+
     def test_without_any_picture_of_its_classes_it_is_an_empty_panel(self, table, seeds):
         figure = table_figure(table.assign(n=0), seeds[:0])
         figure.canvas.draw()

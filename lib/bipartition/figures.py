@@ -204,7 +204,7 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
                       label="a single training")
             axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
             axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
-                      markeredgewidth=0.9, label="the paper's")
+                      markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
             axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
                      yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
             axes.grid(axis="y", color="0.9", linewidth=0.5)
