@@ -105,11 +105,11 @@ def _count_operations(name: str) -> None:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
+    from bipartition.configuration import warm_up_configuration
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier, PatchConvolution
     from bipartition.profiles import configuration_for, load_profile
-    from bipartition.training import warm_up_configuration
 
     class Counted(TorchDispatchMode):
         """Operations and bytes of each call of PyTorch's own; what CASM draws by chance comes out as its turn says."""

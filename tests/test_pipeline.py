@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,10 +222,12 @@ def test_what_somebody_writes_in_the_folder_of_a_run_is_left_to_those_who_train(
 
 
 @pytest.mark.parametrize(("environment", "expected"), [
-    ({"WORLD_SIZE": "", "RANK": ""}, "1 True"), ({"RANK": "1"}, "1 True"), ({"WORLD_SIZE": "2", "RANK": "1"}, "2 False"),
+    ({}, "1 True"), ({"RANK": "1"}, "1 True"), ({"WORLD_SIZE": "2", "RANK": "1"}, "2 False"),
     ({"WORLD_SIZE": "2", "RANK": "0"}, "2 True")])
 def test_what_a_launcher_left_in_the_environment_makes_no_second_process(environment, expected):
-    command = [sys.executable, "-c", "from bipartition import pipeline; print(pipeline.PROCESSES, pipeline.FIRST)"]
+    command = [sys.executable, "-c", "from bipartition import pipeline; print(pipeline.PROCESSES, pipeline.FIRST)\n"
+               "from bipartition.devices import accelerator_for_this_machine\n"
+               "if pipeline.PROCESSES == 1: assert accelerator_for_this_machine().num_processes == 1"]
     known = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "RANK")}
     done = subprocess.run(command, env=known | environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == expected
@@ -232,18 +235,44 @@ def test_what_a_launcher_left_in_the_environment_makes_no_second_process(environ
 
 def test_whoever_changed_the_method_is_told_which_runs_are_older(stage, tiny_profile, capsys, monkeypatch):
     main(["--profile", str(tiny_profile)])
-    for row in ("chan_vese", "mumford_shah", WARM_UP):
-        config = runs.run_folder("tiny", "cartoons", row, 0) / "config.json"
+    main(["--profile", str(tiny_profile), "--rows", "chan_vese", "--seeds", "1"])
+    run = {key: runs.run_folder("tiny", "cartoons", *key) / "config.json" for key in (
+        ("chan_vese", 0), ("chan_vese", 1), ("mumford_shah", 0))}
+    for config in run.values():
         runs.write_json(config, runs.read_json(config) | {"code": runs.method_code()})
     capsys.readouterr()
     main(["--profile", str(tiny_profile)])
     assert "changed since" not in capsys.readouterr().out
     now = runs.method_code() | {"energies.py": "other"}
     monkeypatch.setattr(runs, "method_code", lambda: now)
-    assert main(["--profile", str(tiny_profile), "--rows", "chan_vese"]) == 0
-    said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/classifier/seed0 ")
-    assert "raise METHOD_VERSION" in said and "mumford_shah" not in said
+    recorded = runs.read_json(run["mumford_shah", 0])
+    of_before = {"made_by": recorded["made_by"] | {"method_version": 1}}  # counts no more
+    runs.write_json(run["mumford_shah", 0], recorded | of_before)
+    assert main(["--profile", str(tiny_profile), "--rows", "chan_vese", "--steps", "data train"]) == 0
+    said = capsys.readouterr().out
+    assert ("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/chan_vese/seed1 count as before"
+            in said) and "raise METHOD_VERSION" in said and "mumford_shah/seed0" not in said
+    run["chan_vese", 0].write_text("no JSON", encoding="utf-8")
+    assert main(["--profile", str(tiny_profile), "--steps", "data"]) == 1
+    assert "is not readable as JSON" in capsys.readouterr().err
+
+
+def test_drawings_that_prepare_their_own_pictures_are_drawn_once(stage, tiny_profile, places):
+    main(["--profile", str(tiny_profile)])
+    shutil.rmtree(places / "data")
+    stage.clear()
+    before = notebooks.execute
+
+    def preparing(source, target, parameters):
+        tasks._prepare(load_profile(tiny_profile), "cartoons")
+        before(source, target, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "execute", preparing)
+        main(["--profile", str(tiny_profile), "--steps", "figures,table", "--jobs", "1"])
+    assert stage == DRAWN
+    main(["--profile", str(tiny_profile), "--steps", "figures,table"])
+    assert stage == DRAWN
 
 
 def test_a_changed_caption_reaches_the_report(stage, tiny_profile, places):

@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from bipartition import runs
-from bipartition.datasets import Item, open_dataset, photographs
+from bipartition.datasets import Item, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
-from bipartition.datasets.prepare import prepare, prepared_before
+from bipartition.datasets.prepare import checksum_at_hand, prepare, prepared_before
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 
 FEW = {"train": 12, "val": 6}
@@ -100,6 +100,26 @@ def test_cartoons_are_prepared_with_masks(data):
     assert val.ids[0] == "cartoon-val-000000" and val.labels.tolist() == [0, 1, 2, 3, 4, 5]
     assert [int(mask.max()) for mask in val.masks] == val.truth_codes.tolist() == [1, 2, 3, 4, 5, 6]
     assert prepare("cartoons", 32, {"train": 6, "val": 6}).checksum != prepared.checksum
+
+
+def test_the_checksum_is_known_without_decoding_or_fetching_anything(voc, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "fetch", lambda name: pytest.fail(f"{name} is fetched"))
+    assert checksum_at_hand("voc2012", 32, {}) is None
+    made = prepare("voc2012", 32)
+    assert checksum_at_hand("voc2012", 32, {}) == made.checksum and checksum_at_hand("voc2012", 64, {}) is None
+    monkeypatch.setenv("VOC_ROOT", str(tmp_path / "nothing"))
+    assert checksum_at_hand("voc2012", 32, {}) is None
+    monkeypatch.delenv("VOC_ROOT")
+    assert checksum_at_hand("voc2012", 32, {}) is None and checksum_at_hand("oxford-pets", 32, {}) is None
+
+
+def test_a_place_that_cannot_be_locked_is_named_with_its_own_way_out(data, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(runs.fcntl, "flock", refused)
+    with pytest.raises(OSError, match="cannot be locked: No locks available; name a place on another file system in .*DATA"):
+        prepare("cartoons", 32, {"train": 6, "val": 6})
 
 
 def test_without_truth_there_are_no_masks(pets):

@@ -136,6 +136,11 @@ def test_rows_may_share_what_an_anchor_names(written):
     assert (configuration.lambda1, configuration.matrix_rate) == (2.0, 0.1)
 
 
+def test_a_mapping_that_takes_keys_from_one_that_takes_keys_has_none_twice(written):
+    path = written(per_row="{casm: &b {lambda1: 1.0}, chan_vese: &a {<<: *b, lambda1: 2.0}, mumford_shah: {<<: *a}}")
+    assert configuration_for(load_profile(path), "cartoons", "mumford_shah", 0).lambda1 == 2.0
+
+
 def test_a_rate_may_be_written_without_a_point(written):
     path = written(training="{size: 32, decoder_rate: 1e-3, lambda1: 2E2}")
     configuration = configuration_for(load_profile(path), "cartoons", "chan_vese", 0)

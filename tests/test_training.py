@@ -204,13 +204,11 @@ class TestTrainRow:
 
     def test_epochs_of_other_code_are_named_and_remembered(self, cartoons, tmp_path, monkeypatch):
         now = runs.method_code()
-        before = now | {"energies.py": "other"}
-        monkeypatch.setattr(runs, "method_code", lambda: before)
         with monkeypatch.context() as patch:
+            patch.setattr(training, "CODE", now | {"energies.py": "other"})
             patch.setattr(training, "_finish", stopped)
             with pytest.raises(KeyboardInterrupt):
                 train(tiny(warmup_epochs=0), cartoons, tmp_path)
-        monkeypatch.setattr(runs, "method_code", lambda: now)
         folder, lines = train(tiny(warmup_epochs=0), cartoons, tmp_path)
         assert any("goes on from epochs of other code (energies.py)" in line for line in lines)
         assert runs.changed_code(folder, now) == ["energies.py"]

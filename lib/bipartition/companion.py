@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bipartition import runs
-from bipartition.configuration import DEFAULTS, Configuration
-from bipartition.datasets.prepare import Prepared, checksums_at_hand, prepare
+from bipartition.configuration import DEFAULTS, Configuration, warm_up_configuration
+from bipartition.datasets.prepare import Prepared, checksum_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
@@ -29,17 +29,17 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     Parameters
     ----------
     checksum : str or None
-        Of the prepared pictures; None if they are not looked for: a run's own are believed to be today's then, unless only
-        others that were prepared as the profile says are at hand.
+        Of the prepared pictures; None if nobody opened them: they are looked for then, and if they, or what they are made of,
+        are not at hand, a run's own are believed to be today's.
     """
-    others = set() if checksum else checksums_at_hand(dataset, profile.size(dataset), dict(profile.options(dataset)))
+    checksum = checksum or checksum_at_hand(dataset, profile.size(dataset), profile.options(dataset))
     found: dict[str, dict[int, Path]] = {row: {} for row in rows}
     stale = []
     for row, by_seed in found.items():
         for seed, folder in runs.finished_seeds(runs.results_root() / profile.name, dataset, row).items():
             own = runs.read_json(folder / "config.json").get("made_by", {}).get("data")
             made_by = made_today(profile, dataset, row, seed, checksum or own)
-            if made_by and runs.is_finished(folder, made_by) and (not others or own in others):
+            if made_by and runs.is_finished(folder, made_by):
                 by_seed[seed] = folder
             else:
                 stale.append(f"{row}/seed{seed}")
@@ -48,8 +48,6 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
 
 def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> dict[str, Any] | None:
     """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
-    from bipartition.training import warm_up_configuration
-
     if row != WARM_UP:
         return runs.made_by(configuration_for(profile, dataset, row, seed), checksum)
     any_row = configuration_for(profile, dataset, "casm", seed)  # all have the same warm-up

@@ -16,7 +16,7 @@ import pandas as pd
 
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table"]
+__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table", "warm_up_configuration"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 _WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
@@ -257,6 +257,13 @@ NAMED = frozenset({"row", "dataset", "seed"})
 DEFAULTS = MappingProxyType({item.name: item.default for item in dataclasses.fields(Configuration)
                              if item.default is not dataclasses.MISSING})
 """Of all settings but row, data set and seed."""
+
+
+def warm_up_configuration(configuration: Configuration) -> Configuration:
+    """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
+    return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
+                         crops=configuration.warmup_crops, batch_size=configuration.warmup_batch_size,
+                         **{name: getattr(configuration, name) for name in ("dataset", "seed", *WARM_UP_SETTINGS)})
 
 
 def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:

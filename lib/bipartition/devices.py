@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.state import is_initialized
 from torch import Generator, Tensor, nn
 
-from bipartition.machine import ASKED, card_is_wanted
+from bipartition.machine import ASKED, card_is_wanted, launched
 
 __all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "drawn",
            "mean_over_processes", "my_share", "sent", "unused_card"]
@@ -43,7 +43,7 @@ def accelerator_for_this_machine() -> Accelerator:
         bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     # Accelerate lets processes on CPUs work together only where it is told that these are CPUs, and would choose other
     # makers' GPUs, on which nothing here was ever tried, without being asked.
-    together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    together = launched() > 1
     return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked))
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["ASKED", "card_is_wanted", "cores", "threads"]
+__all__ = ["ASKED", "card_is_wanted", "cores", "launched", "threads"]
 
 ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
@@ -19,6 +19,11 @@ def card_is_wanted() -> bool:
 def cores() -> int:
     """How many cores the system gives this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def launched() -> int:
+    """How many processes ``accelerate launch`` started to train one model."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def threads() -> int:

@@ -35,7 +35,7 @@ COLUMNS = ("dataset", "trained_on", "row", "class", "n", "seeds", "accuracy", "i
 def finished_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], list[str]]:
     """Folders of the runs on Dogs vs. Cats that count, by row and seed, and names of the stale ones.
 
-    The warm-up is called `bipartition.rows.CAM`.  The photographs need not be at hand: only profile and code are asked.
+    The warm-up is called `bipartition.rows.CAM`.  The photographs need not be at hand.
     """
     folders, stale = companion.finished_folders(profile, TRAINED_ON, None)
     found: dict[str, dict[int, Path]] = {}

@@ -18,16 +18,16 @@ from typing import NamedTuple
 from bipartition import runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
-from bipartition.machine import threads
+from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ROWS
 from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, made_from_now, plan, remember
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
 
-PROCESSES = int(os.environ.get("WORLD_SIZE") or 1)
-"""How many ``accelerate launch`` started."""
+PROCESSES = launched()
+"""How many train one model."""
 
 FIRST = PROCESSES == 1 or os.environ.get("RANK", "0") == "0"
 """Whether this is the one that writes and speaks."""
@@ -198,14 +198,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         request = request_for(**asked)
         _say_sizes(request)
         done = reproduce(request, jobs)
+        _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
+        if FIRST:
+            _say_changed_code(request)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
-    _say_changed_code(request)
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
         _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
     return 0
@@ -222,11 +223,15 @@ def _say_sizes(request: Request) -> None:
 
 
 def _say_changed_code(request: Request) -> None:
-    """Which finished runs other code has made, that nobody shows the old numbers of a new idea."""
-    changed, now = {}, runs.method_code()
-    for run in itertools.product(request.datasets, (*request.rows, WARM_UP), request.seeds):
-        if files := runs.changed_code(runs.run_folder(request.profile.name, *run), now):
-            changed.setdefault(" and ".join(files), []).append("{}/{}/seed{}".format(*run))
+    """Which of the runs that count other code has made, that nobody shows the old numbers of a new idea."""
+    from bipartition.companion import finished_folders
+
+    now, changed = runs.method_code(), {}
+    for dataset in request.datasets:
+        for row, by_seed in finished_folders(request.profile, dataset, None)[0].items():
+            for seed, folder in by_seed.items():
+                if files := runs.changed_code(folder, now):
+                    changed.setdefault(" and ".join(files), []).append(f"{dataset}/{row}/seed{seed}")
     for files, names in changed.items():
         _say(f"changed since they were trained: {files}. {', '.join(names)} count as before; if their numbers would be other "
              "ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train anew")

@@ -138,14 +138,15 @@ def _merged(profile: Profile, dataset: str, row: str, seed: int) -> Configuratio
 class _EachKeyOnce(yaml.SafeLoader):
     """YAML whose mappings hold each key once; PyYAML would let the last one win."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        keys = [self.construct_object(key, deep=True) for key in written]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice; keep one of them", written[place].start_mark)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"the key {key.value!r} is there twice; keep one of them", key.start_mark)
+            seen.add((key.tag, str(key.value)))
+        return node
 
 
 def _checked(name: str, content: Any) -> Profile:

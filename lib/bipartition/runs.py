@@ -25,11 +25,11 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "alone", "changed_code", "data_root",
-           "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version",
-           "place", "prepared_root", "profiles_root", "project_root", "provenance", "read_json", "results_root", "run_folder",
-           "sweep", "sync", "tracked_trials", "weights_file", "weights_source", "write_array", "write_bytes", "write_json",
-           "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "NoLocksError", "TRACKED_TRIALS", "alone",
+           "changed_code", "data_root", "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by",
+           "method_code", "method_version", "place", "prepared_root", "profiles_root", "project_root", "provenance",
+           "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
+           "write_array", "write_bytes", "write_json", "write_text"]
 
 METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
@@ -141,7 +141,7 @@ def _bare(source: str) -> str:
 
 
 def changed_code(folder: Path, now: dict[str, str]) -> list[str]:
-    """Those of `METHOD_CODE` that are not what they were when the run in `folder` was finished; none if it did not say.
+    """Those of `METHOD_CODE` that are not what they were when the run in `folder` was begun; none if it did not say.
 
     A run counts all the same, as long as `method_version` is what it was: not every change matters, and a person knows.
 
@@ -206,6 +206,10 @@ def _without_names(made_by: dict[str, Any]) -> dict[str, Any]:
     return made_by | {"weights": weights.get("sha256") or weights.get("source")}
 
 
+class NoLocksError(OSError):
+    """A file system on which one process cannot keep others out."""
+
+
 @contextlib.contextmanager
 def alone(work: Path) -> Iterator[None]:
     """Let one process at a time work on a folder, which need not be there yet; another waits, and says for whom.
@@ -215,7 +219,9 @@ def alone(work: Path) -> Iterator[None]:
     Raises
     ------
     OSError
-        If the place cannot be written to, or its file system has no locks.
+        If the place cannot be written to.
+    NoLocksError
+        If its file system has none.
     """
     lock = work.with_name(f".{work.name}.lock")
     try:
@@ -233,8 +239,8 @@ def alone(work: Path) -> Iterator[None]:
                   flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
-            raise OSError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file system "
-                                       "in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
+            raise NoLocksError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file "
+                                            "system in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
         stream.seek(0)
         stream.truncate()
         stream.write(str(os.getpid()))

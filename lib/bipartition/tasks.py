@@ -149,7 +149,7 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
 
 def remember(task: Task, folder: Path, made_from: str | None = None) -> None:
     """Stamp a task as done from `made_from`, what `made_from_now` said when it began, or from its present inputs."""
-    runs.write_json(_stamp(task, folder), _fingerprint(task) | ({"inputs": made_from} if made_from else {}))
+    runs.write_json(_stamp(task, folder), _fingerprint(task, made_from))
 
 
 def made_from_now(task: Task) -> str | None:
@@ -246,8 +246,9 @@ def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
                 "weights": _first_weights(request.profile, dataset),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
 
+    prepares = not {"data", "train"} & set(request.steps) and _checksum(request.profile, dataset) is None
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs],
-                        stage="draw")
+                        stage="draw", makes_inputs=prepares)
 
 
 def _pets(request: Request) -> Task:
@@ -267,8 +268,7 @@ def _pets(request: Request) -> Task:
 
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
-        return {"runs": _finished(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "weights": _first_weights(request.profile, TRAINED_ON),
+        return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
                 "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
@@ -345,12 +345,8 @@ def _provenance(request: Request) -> Task:
         write_provenance(request.profile)
 
     def inputs() -> dict[str, Any]:
-        from bipartition.datasets.prepare import checksums_at_hand
-        profile = request.profile
-        return {"read": _read(profile, ()), "datasets": {dataset: {
-            "runs": _finished(request, dataset), "weights": _first_weights(profile, dataset),
-            "prepared": sorted(checksums_at_hand(dataset, profile.size(dataset), profile.options(dataset)))}
-            for dataset in profile.datasets}}
+        return {"read": _read(request.profile, ()),
+                "counted": {dataset: _counted(request, dataset) for dataset in request.profile.datasets}}
 
     return Task(name="provenance", outputs=(request.folder / "provenance.json",), action=action, inputs=inputs)
 
@@ -405,6 +401,14 @@ def _source(profile: Profile, dataset: str) -> str:
     return _SOURCES[key]
 
 
+def _counted(request: Request, dataset: str) -> dict[str, Any]:
+    """What decides which runs `bipartition.companion.finished_folders` counts where nobody opened the pictures."""
+    from bipartition.datasets.prepare import checksum_at_hand
+    profile = request.profile
+    return {"runs": _finished(request, dataset), "weights": _first_weights(profile, dataset),
+            "prepared": checksum_at_hand(dataset, profile.size(dataset), profile.options(dataset))}
+
+
 def _first_weights(profile: Profile, dataset: str) -> list | None:
     """`_weights_file` of the rows with a classifier: where it changes, other runs count."""
     return _weights_file(configuration_for(profile, dataset, WITH_A_CLASSIFIER, 0))
@@ -435,5 +439,6 @@ def _stamp(task: Task, folder: Path) -> Path:
     return folder / ".stamps" / f"{task.name}.json"
 
 
-def _fingerprint(task: Task) -> dict[str, Any]:
-    return {"inputs": runs.fingerprint(task.inputs()), "outputs": {path.name: _digest(path) for path in task.outputs}}
+def _fingerprint(task: Task, made_from: str | None = None) -> dict[str, Any]:
+    return {"inputs": made_from or runs.fingerprint(task.inputs()),
+            "outputs": {path.name: _digest(path) for path in task.outputs}}

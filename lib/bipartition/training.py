@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from bipartition import runs
-from bipartition.configuration import WARM_UP_SETTINGS, Configuration
+from bipartition.configuration import Configuration, warm_up_configuration
 from bipartition.datasets.download import imagenet_weights
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
@@ -31,9 +31,11 @@ from bipartition.networks import Classifier, judged_before
 from bipartition.prediction import predict
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["fresh_learner", "train_row", "warm_up_configuration"]
+__all__ = ["fresh_learner", "train_row"]
 
-CHECKPOINT = 3
+CODE = runs.method_code()
+"""Of what this process computes with, whatever is written to the files meanwhile."""
+CHECKPOINT = 2
 """Counts the changes of what a checkpoint holds: one of an earlier kind is not read, and its run begins anew."""
 MODEL = "model.safetensors"
 WATCHED = 256
@@ -112,7 +114,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
         runs.write_json(folder / "config.json", config | {"minutes": None})
-        if changed := runs.changed_code(folder, runs.method_code()):
+        if changed := runs.changed_code(folder, CODE):
             report(f"{folder}: goes on from epochs of other code ({', '.join(changed)}); delete checkpoint.pt to begin anew")
     if unused := unused_card():
         report(unused)
@@ -144,13 +146,6 @@ def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> 
     """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
     usable = configuration.row != WARM_UP or (folder / MODEL).is_file()
     return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
-
-
-def warm_up_configuration(configuration: Configuration) -> Configuration:
-    """The run that a row starts from: only what concerns the bare classifier is kept, so that all rows share it."""
-    return Configuration(row=WARM_UP, epochs=configuration.warmup_epochs, classifier_rate=configuration.warmup_rate,
-                         crops=configuration.warmup_crops, batch_size=configuration.warmup_batch_size,
-                         **{name: getattr(configuration, name) for name in ("dataset", "seed", *WARM_UP_SETTINGS)})
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
@@ -205,7 +200,7 @@ def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers:
             accelerator: Accelerator) -> tuple[list[dict[str, float]], float, dict[str, str]]:
     """History, minutes and `bipartition.runs.method_code` of what an earlier call left, its state put into learner and
     schedulers; no history, and today's code, if none fits."""
-    path, anew = folder / "checkpoint.pt", ([], 0.0, runs.method_code())
+    path, anew = folder / "checkpoint.pt", ([], 0.0, CODE)
     if not path.is_file():
         return anew
     try:
@@ -219,7 +214,7 @@ def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers:
     for name, optimiser in learner.optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])
         schedulers[name].load_state_dict(state["schedulers"][name])
-    return state["history"], state["minutes"], state["code"]
+    return state["history"], state["minutes"], state.get("code", CODE)
 
 
 def _save_checkpoint(folder: Path, config: dict[str, Any], learner: Learner, schedulers: dict[str, Any],
@@ -261,7 +256,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if (size := getattr(configuration, name)) % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")
-        if (pictures := len(prepared.split("train").labels)) < size and pictures % processes:
+        if processes > 1 and (pictures := len(prepared.split("train").labels)) < size and pictures % processes:
             raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
                              "start one, or take more pictures")
     if _has_classifier(configuration) and len(prepared.classes) < 2:

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration
+from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, warm_up_configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ROWS, WARM_UP, table_classes
 
@@ -43,7 +43,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         For an unknown row, data set or setting, and for a setting that such a run does not read.
     """
     from bipartition.datasets.prepare import prepare
-    from bipartition.training import train_row, warm_up_configuration
+    from bipartition.training import train_row
 
     usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)

@@ -111,7 +111,7 @@ class Cartoons:
         self._draw = cartoons.draw
         self.classes = tuple(cartoons.CLASSES)
         self.left_out: dict[str, int] = {}
-        self._counts = {"train": train or 2400, "val": val or 600}
+        self._counts = {"train": 2400 if train is None else train, "val": 600 if val is None else val}
 
     def items(self) -> list[Item]:
         """All ids with their classes, which take turns: ``index % 6``."""

@@ -21,7 +21,8 @@ from bipartition import runs
 from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
-__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "imagenet_weights", "located", "unpack"]
+__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "imagenet_weights", "is_at_hand", "located",
+           "unpack"]
 
 
 @dataclass(frozen=True)
@@ -101,14 +102,20 @@ def located(name: str) -> tuple[Path, str]:
     """
     if named := os.environ.get(VARIABLES[name]):
         return Path(named).expanduser(), f"{VARIABLES[name]}={named}"
-    folder = _raw() / name
-    if not folder.exists() and name in TORCHVISION:
-        for other in (runs.data_root() / TORCHVISION[name], _raw() / TORCHVISION[name]):
-            if other.is_dir():
-                return other, str(other)
-    if not folder.exists():
-        fetch(name)
+    folder = _lying(name) or fetch(name)
     return folder, str(folder)
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether `located` would fetch nothing; True for what is drawn."""
+    return name not in SETS or bool(os.environ.get(VARIABLES[name])) or _lying(name) is not None
+
+
+def _lying(name: str) -> Path | None:
+    """Where a data set lies that no variable names."""
+    usual = _raw() / name
+    theirs = [root / TORCHVISION[name] for root in (runs.data_root(), _raw()) if name in TORCHVISION]
+    return usual if usual.exists() else next((other for other in theirs if other.is_dir()), None)
 
 
 def fetch(name: str) -> Path:

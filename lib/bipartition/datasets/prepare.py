@@ -26,7 +26,7 @@ from bipartition.datasets.folders import Interrupted, completed, unfinished
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
-__all__ = ["PREPARE_VERSION", "Prepared", "Split", "checksums_at_hand", "prepare", "prepared_before"]
+__all__ = ["PREPARE_VERSION", "Prepared", "Split", "checksum_at_hand", "prepare", "prepared_before"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""
@@ -146,6 +146,8 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
         items, left_out = _usable(dataset)
         with runs.alone(folder):
             return _open(folder) or _make(dataset, items, left_out, size, folder, made_by)
+    except runs.NoLocksError:
+        raise
     except OSError as error:
         way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
                    else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
@@ -166,10 +168,16 @@ def prepared_before(name: str, size: int, options: dict[str, Any], stamp: str) -
     return _open(_place(name, size, options, stamp)[0])
 
 
-def checksums_at_hand(name: str, size: int, options: dict[str, Any]) -> set[str]:
-    """Of all that `prepare` has made so, from whatever source; looks for none, and fetches nothing."""
-    found = (runs.read_json(path) for path in runs.prepared_root().glob(f"{name}-{size}-*/prepared.json"))
-    return {about["checksum"] for about in found if about["made_by"]["options"] == options}
+def checksum_at_hand(name: str, size: int, options: dict[str, Any]) -> str | None:
+    """Of what `prepare` would open without decoding, None if it would decode, or its source is not at hand; fetches nothing."""
+    from bipartition.datasets.download import is_at_hand
+
+    try:
+        stamp = open_dataset(name, **options).stamp() if is_at_hand(name) else None
+    except (OSError, ValueError):  # a place that does not hold what it should
+        return None
+    found = stamp and prepared_before(name, size, options, stamp)
+    return found.checksum if found else None
 
 
 def _place(name: str, size: int, options: dict[str, Any], stamp: str) -> tuple[Path, dict[str, Any]]:
