@@ -1,6 +1,6 @@
 """What limits a finished run, its objective or its network?  Two diagnoses that look at the truth, as no training here does.
 
-    python benchmarks/limits.py --profile laptop --row chan_vese --seed 0 [--epochs 3] [--pictures 256]
+    python benchmarks/limits.py --profile laptop --row chan_vese --seed 0 [--epochs 12] [--pictures 256]
 
 **Objective.** The loss that the run minimised, part by part, at masks that it did not make: the truth, the truth on the
 decoder's grid, the truth grown and shrunk, an ellipse, the whole picture.  Where the truth costs more than the learnt mask,
@@ -8,11 +8,13 @@ the loss asks for something else than the object.  A judge that is shown parts o
 
 **Network.** The same decoder and classifier, from the same warm-up, taught the true masks by cross-entropy: how much of the
 object can these feature maps tell at this size?  No row of Table 1, which learns from labels alone, can be expected above.
+Three epochs are too few: the rates fall to zero with the last, and twelve end higher.
 
 Both are measured on the pictures of the table, and printed as Markdown.
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ from bipartition.measures import through_the_grid
 from bipartition.networks import Classifier, Partition, cut_pictures
 from bipartition.prediction import predict
 from bipartition.profiles import configuration_for, load_profile
-from bipartition.rows import CLASSES, ROWS, WARM_UP
+from bipartition.rows import ROWS, WARM_UP, table_classes
 from bipartition.training import fresh_learner
 
 ROWS_WITH_ONE_DECODER = [name for name, row in ROWS.items() if row.network == "bipartition" and row.energy != "mumford_shah"]
@@ -48,7 +50,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--row", default="chan_vese", choices=ROWS_WITH_ONE_DECODER)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=3, help="of the network that is shown the truth; 0 leaves it out")
+    parser.add_argument("--epochs", type=int, default=12, help="of the network that is shown the truth; 0 leaves it out")
     parser.add_argument("--pictures", type=int, default=256, help="at most so many for the first diagnosis")
     options = parser.parse_args()
     try:
@@ -73,7 +75,8 @@ def main() -> None:
         print(objective_table(learner, judge, prepared, np.load(folder / "masks.npy"), options.pictures))
     if options.epochs:
         print()
-        print(ceiling_table(configuration, prepared, start, options.epochs))
+        for line in ceiling_lines(configuration, prepared, start, options.epochs):
+            print(line, flush=True)
 
 
 def judge_of_the_end(learner: PartitionLearner, prepared: Prepared, folder: Path) -> Classifier:
@@ -129,13 +132,15 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     return "\n".join(lines)
 
 
-def ceiling_table(configuration: Configuration, prepared: Prepared, start: Path, epochs: int) -> str:
-    """IoU after each epoch of a network that is taught the true masks."""
+def ceiling_lines(configuration: Configuration, prepared: Prepared, start: Path, epochs: int) -> Iterator[str]:
+    """A table line by line: IoU after each epoch of a network that is taught the true masks."""
     learner = fresh_learner(configuration, prepared, start, accelerator_for_this_machine())
     train, val = prepared.split("train"), prepared.split("val")
     steps = len(train.labels) // configuration.batch_size
     schedulers = [torch.optim.lr_scheduler.CosineAnnealingLR(one, steps * epochs) for one in learner.optimisers.values()]
-    lines = ["| epoch with the truth | mean IoU | " + " | ".join(CLASSES) + " |", "|---|" + "---:|" * (len(CLASSES) + 1)]
+    names = [name for name in table_classes(prepared.classes) if name in prepared.classes]
+    yield "| epoch with the truth | mean IoU | " + " | ".join(names) + " |"
+    yield "|---|" + "---:|" * (len(names) + 1)
     for epoch in range(epochs):
         learner.network.train()
         order = torch.randperm(len(train.labels), generator=generator(configuration.seed, "batches", epoch)).numpy()
@@ -145,10 +150,9 @@ def ceiling_table(configuration: Configuration, prepared: Prepared, start: Path,
                 scheduler.step()
         masks, _ = predict(learner, val.images, learner.accelerator)
         found = evaluate(masks, val, prepared.classes)["classes"]
-        scores = [found[name]["iou"] if name in found else None for name in CLASSES]
+        scores = [found[name]["iou"] if name in found else None for name in names]
         mean = np.mean([score for score in scores if score is not None])
-        lines.append(f"| {epoch + 1} | {mean:.3f} | " + " | ".join("" if s is None else f"{s:.2f}" for s in scores) + " |")
-    return "\n".join(lines)
+        yield f"| {epoch + 1} | {mean:.3f} | " + " | ".join("" if s is None else f"{s:.2f}" for s in scores) + " |"
 
 
 def _teach(learner: PartitionLearner, train: Split, chosen: np.ndarray) -> None:
