@@ -253,7 +253,8 @@ def test_whoever_changed_the_method_is_told_which_runs_are_older(stage, tiny_pro
     assert ("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/chan_vese/seed1 count as before"
             in said) and "raise METHOD_VERSION" in said and "mumford_shah/seed0" not in said
     run["chan_vese", 0].write_text("no JSON", encoding="utf-8")
-    assert main(["--profile", str(tiny_profile), "--steps", "data"]) == 1
+    assert main(["--profile", str(tiny_profile), "--steps", "data"]) == 0
+    assert main(["--profile", str(tiny_profile), "--rows", "casm", "--steps", "data train"]) == 1
     assert "is not readable as JSON" in capsys.readouterr().err
 
 

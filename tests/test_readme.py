@@ -52,21 +52,29 @@ def claims_table(published: Path) -> str:
 
 
 def settings_table(published: Path) -> str:
-    """What became of Chan-Vese on cartoons where settings of the demo were changed, the best first."""
-    tried: dict[str, list[dict[str, str]]] = {}
+    """What became of both energies on cartoons where settings of the demo were changed, Chan-Vese's best first."""
+    tried: dict[str, dict[str, list[dict[str, str]]]] = {}
     with open(published / "demo" / "trials.csv", newline="", encoding="utf-8") as stream:
         for line in sorted(csv.DictReader(stream), key=lambda line: int(line["seed"])):
-            tried.setdefault(line["settings"], []).append(line)
-    tried = {settings: tried[settings] for settings in
-             sorted(tried, key=lambda settings: (settings != "{}",
-                                                 -sum(float(line["iou"]) for line in tried[settings]) / len(tried[settings])))}
-    lines = ["| changed | IoU, seeds from 0 on | area | grey pixels |", "| :-- | :-: | :-: | :-: |"]
-    for settings, of_seeds in tried.items():
-        assert [line["seed"] for line in of_seeds] == [str(seed) for seed in range(len(of_seeds))], settings
+            tried.setdefault(line["settings"], {}).setdefault(line["row"], []).append(line)
+
+    def mean(settings, row):
+        lines = tried[settings].get(row, [])
+        return sum(float(line["iou"]) for line in lines) / len(lines) if lines else -1
+
+    def cell(lines, name):
+        return ", ".join(two(float(line[name])) for line in lines) or "–"
+
+    lines = ["| changed | Chan-Vese: IoU, seeds from 0 on | its area | its grey pixels | Mumford-Shah: IoU |",
+             "| :-- | :-: | :-: | :-: | :-: |"]
+    for settings in sorted(tried, key=lambda one: (one != "{}", -mean(one, "chan_vese"), -mean(one, "mumford_shah"))):
+        for of_seeds in tried[settings].values():
+            assert [line["seed"] for line in of_seeds] == [str(seed) for seed in range(len(of_seeds))], settings
         changed = ", ".join(f"`{name}: {str(value).lower() if isinstance(value, bool) else value}`"
                             for name, value in json.loads(settings).items())
-        cells = [", ".join(two(float(line[name])) for line in of_seeds) for name in ("iou", "area", "grey")]
-        lines.append(f"| {changed or 'nothing'} | {' | '.join(cells)} |")
+        ours, theirs = (tried[settings].get(row, []) for row in ("chan_vese", "mumford_shah"))
+        lines.append(f"| {changed or 'nothing'} | {' | '.join(cell(ours, name) for name in ('iou', 'area', 'grey'))} | "
+                     f"{cell(theirs, 'iou')} |")
     return "\n".join(lines)
 
 

@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say_sizes(request)
         done = reproduce(request, jobs)
         _say(f"done: see {request.folder}" if done else f"nothing to do: {request.folder} is up to date")
-        if FIRST:
+        if FIRST and request.steps != ("data",):
             _say_changed_code(request)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
