@@ -1,7 +1,6 @@
 """The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
 
 import hashlib
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,10 +11,7 @@ from bipartition.datasets.photographs import Item
 
 __all__ = ["NAMES", "WITH_TRUTH", "Cartoons", "DataSet", "Item", "check_options", "open_dataset"]
 
-_READERS = {"cartoons": ("", "Cartoons"), "voc2012": (".voc2012", "VOC2012"), "dogs-vs-cats": (".dogs_vs_cats", "DogsVsCats"),
-            "oxford-pets": (".oxford_pets", "OxfordPets")}
-"""Module within this package, and class; imported when it is opened."""
-NAMES = tuple(_READERS)
+NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")
 """Those with masks, on which IoU can be measured."""
 
@@ -65,12 +61,19 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     FileNotFoundError
         If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
-    if name not in _READERS:
+    if name not in NAMES:
         raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
     check_options(name, {"train": train, "val": val, "evaluated": evaluated})
-    module, reader = _READERS[name]
-    choosing = {"evaluated": evaluated} if evaluated != "val" else {}
-    return getattr(importlib.import_module(__name__ + module), reader)(train=train, val=val, **choosing)
+    if name == "voc2012":
+        from bipartition.datasets.voc2012 import VOC2012
+        return VOC2012(train=train, val=val, evaluated=evaluated)
+    if name == "dogs-vs-cats":
+        from bipartition.datasets.dogs_vs_cats import DogsVsCats
+        return DogsVsCats(train=train, val=val)
+    if name == "oxford-pets":
+        from bipartition.datasets.oxford_pets import OxfordPets
+        return OxfordPets(train=train, val=val)
+    return Cartoons(train=train, val=val)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
