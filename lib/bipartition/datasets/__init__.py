@@ -61,9 +61,9 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     FileNotFoundError
         If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
-    if name not in NAMES:
-        raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
     check_options(name, {"train": train, "val": val, "evaluated": evaluated})
+    if name == "cartoons":
+        return Cartoons(train=train, val=val)
     if name == "voc2012":
         from bipartition.datasets.voc2012 import VOC2012
         return VOC2012(train=train, val=val, evaluated=evaluated)
@@ -73,7 +73,7 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     if name == "oxford-pets":
         from bipartition.datasets.oxford_pets import OxfordPets
         return OxfordPets(train=train, val=val)
-    return Cartoons(train=train, val=val)
+    raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
