@@ -252,11 +252,15 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     if configuration.size != prepared.size:
         raise ValueError(f"the run asks for pictures of size {configuration.size}, but {prepared.folder} holds size "
                          f"{prepared.size}; prepare {configuration.dataset} at {configuration.size}")
-    for name in ("batch_size", "warmup_batch_size") if configuration.judge_has_turns else ("batch_size",):
-        if (size := getattr(configuration, name)) % processes:
+    names = ("batch_size", "warmup_batch_size") if configuration.judge_has_turns else ("batch_size",)
+    sizes = {name: getattr(configuration, name) for name in names}
+    for name, size in sizes.items():
+        if size % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")
-        if processes > 1 and (pictures := len(prepared.split("train").labels)) < size and pictures % processes:
+    pictures = len(prepared.split("train").labels) if processes > 1 else 0
+    for name, size in sizes.items():
+        if pictures < size and pictures % processes:
             raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
                              "start one, or take more pictures")
     if _has_classifier(configuration) and len(prepared.classes) < 2:
