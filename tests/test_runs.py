@@ -151,11 +151,12 @@ def test_what_looks_like_a_comment_in_a_text_is_code(tmp_path, monkeypatch):
     assert runs.method_code() != before
 
 
-def test_only_folders_that_are_named_like_a_run_are_runs(tmp_path):
+def test_only_folders_that_are_named_like_a_run_are_runs(places):
+    of_row = places / "results" / "demo" / "runs" / "cartoons" / "casm"
     for name in ("seed10", "seed2", "seed0.old", "seed00", "seed", "seed-1"):
-        runs.write_json(tmp_path / "runs" / "cartoons" / "casm" / name / "metrics.json", {})
-    (tmp_path / "runs" / "cartoons" / "casm" / "seed3").mkdir()
-    found = runs.finished_seeds(tmp_path, "cartoons", "casm")
+        runs.write_json(of_row / name / "metrics.json", {})
+    (of_row / "seed3").mkdir()
+    found = runs.finished_seeds("demo", "cartoons", "casm")
     assert [(seed, folder.name) for seed, folder in found.items()] == [(2, "seed2"), (10, "seed10")]
 
 

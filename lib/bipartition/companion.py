@@ -36,9 +36,9 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     found: dict[str, dict[int, Path]] = {row: {} for row in rows}
     stale = []
     for row, by_seed in found.items():
-        for seed, folder in runs.finished_seeds(runs.results_root() / profile.name, dataset, row).items():
-            own = runs.read_json(folder / "config.json").get("made_by", {}).get("data")
-            made_by = made_today(profile, dataset, row, seed, checksum or own)
+        for seed, folder in runs.finished_seeds(profile.name, dataset, row).items():
+            data = checksum or runs.read_json(folder / "config.json").get("made_by", {}).get("data")
+            made_by = made_today(profile, dataset, row, seed, data)
             if made_by and runs.is_finished(folder, made_by):
                 by_seed[seed] = folder
             else:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +36,8 @@ READS = {
 """Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
 
 
-class Range(NamedTuple):
+@dataclass(frozen=True)
+class Range:
     """What a number may be: as the table of readings shows it, as an error says it, and the test."""
 
     shown: str
@@ -188,7 +189,7 @@ class Configuration:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             allowed = item.metadata.get("allowed")
-            if isinstance(allowed, tuple) and not isinstance(allowed, Range) and value not in allowed:
+            if isinstance(allowed, tuple) and value not in allowed:
                 raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
             if isinstance(allowed, Range) and not (value is None and item.type == float | None):
                 is_number = type(value) is int or isinstance(value, float) and math.isfinite(value)

@@ -20,7 +20,7 @@ from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
 from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
-from bipartition.rows import ROWS
+from bipartition.rows import ROWS, WARM_UP
 from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, made_from_now, plan, remember
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
@@ -224,17 +224,23 @@ def _say_sizes(request: Request) -> None:
 
 def _say_changed_code(request: Request) -> None:
     """Which of the runs that count other code has made, that nobody shows the old numbers of a new idea."""
+    now = runs.method_code()
+    older = {folder: files for dataset in request.datasets for row in (*ROWS, WARM_UP)
+             for folder in runs.finished_seeds(request.profile.name, dataset, row).values()
+             if (files := runs.changed_code(folder, now))}
+    if not older:
+        return
     from bipartition.companion import finished_folders
 
-    now, changed = runs.method_code(), {}
+    changed: dict[str, list[str]] = {}
     for dataset in request.datasets:
-        for row, by_seed in finished_folders(request.profile, dataset, None)[0].items():
-            for seed, folder in by_seed.items():
-                if files := runs.changed_code(folder, now):
-                    changed.setdefault(" and ".join(files), []).append(f"{dataset}/{row}/seed{seed}")
+        for by_seed in finished_folders(request.profile, dataset, None)[0].values():
+            for folder in older.keys() & by_seed.values():
+                changed.setdefault(" and ".join(older[folder]), []).append(str(folder.relative_to(request.folder / "runs")))
     for files, names in changed.items():
-        _say(f"changed since they were trained: {files}. {', '.join(names)} count as before; if their numbers would be other "
-             "ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train anew")
+        _say(f"changed since they were trained: {files}. {', '.join(sorted(names))} count as before; if their numbers would be "
+             "other ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train "
+             "anew")
 
 
 def _chosen(what: str, names: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -87,10 +87,9 @@ def _folder(profile: Profile) -> Path:
 
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
     """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last."""
-    root = _folder(profile)
-    folders = [folder for dataset in profile.datasets for row in (*ROWS, WARM_UP)
-               for folder in runs.finished_seeds(root, dataset, row).values()]
-    return {str(folder.relative_to(root / "runs")): runs.read_json(folder / "config.json") for folder in folders}
+    return {f"{dataset}/{row}/seed{seed}": runs.read_json(folder / "config.json")
+            for dataset in profile.datasets for row in (*ROWS, WARM_UP)
+            for seed, folder in runs.finished_seeds(profile.name, dataset, row).items()}
 
 
 def _stale(profile: Profile) -> set[str]:

@@ -74,19 +74,11 @@ def run_folder(profile: str, dataset: str, row: str, seed: int) -> Path:
     return results_root() / profile / "runs" / dataset / row / f"seed{seed}"
 
 
-def finished_seeds(profile_folder: Path, dataset: str, row: str) -> dict[int, Path]:
-    """Folders of all runs that have ended, by seed in ascending order; ``seed0.old`` and ``seed00`` are none.
-
-    Parameters
-    ----------
-    profile_folder : Path
-        ``results/<profile>/``.
-    dataset, row : str
-        Of the runs.
-    """
-    folders = {path.parent.name: path.parent for path in (profile_folder / "runs" / dataset / row).glob("seed*/metrics.json")}
-    seeds = sorted(int(name[4:]) for name in folders if re.fullmatch("seed(0|[1-9][0-9]*)", name))
-    return {seed: folders[f"seed{seed}"] for seed in seeds}
+def finished_seeds(profile: str, dataset: str, row: str) -> dict[int, Path]:
+    """`run_folder` of all runs that have ended, by seed in ascending order; ``seed0.old`` and ``seed00`` are none."""
+    names = [path.parent.name for path in run_folder(profile, dataset, row, 0).parent.glob("seed*/metrics.json")]
+    seeds = sorted(int(name[4:]) for name in names if re.fullmatch("seed(0|[1-9][0-9]*)", name))
+    return {seed: run_folder(profile, dataset, row, seed) for seed in seeds}
 
 
 TRACKED_TRIALS = {"cartoons": ("demo/trials.csv", "demo"), "voc2012": ("voc-animals/search.csv", "laptop")}

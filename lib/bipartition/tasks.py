@@ -425,7 +425,7 @@ def _weights_file(configuration: Configuration) -> list | None:
 def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
     """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
     return {f"{row}/seed{seed}": _digest(folder / "metrics.json") + _digest(folder / "config.json")
-            for row in rows for seed, folder in runs.finished_seeds(request.folder, dataset, row).items()}
+            for row in rows for seed, folder in runs.finished_seeds(request.profile.name, dataset, row).items()}
 
 
 def _digest(path: Path) -> str:

@@ -37,7 +37,6 @@ CODE = runs.method_code()
 """Of what this process computes with, whatever is written to the files meanwhile."""
 CHECKPOINT = 2
 """Counts the changes of what a checkpoint holds: one of an earlier kind is not read, and its run begins anew."""
-MODEL = "model.safetensors"
 WATCHED = 256
 """Pictures of the validation part that are looked at after each epoch; the end looks at all."""
 
@@ -95,7 +94,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     if needs_warm_up:
         warm_up = folder.parent.parent / WARM_UP / folder.name
         train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
-        start = warm_up / MODEL
+        start = warm_up / "model.safetensors"
 
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
@@ -144,7 +143,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
 
 def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> bool:
     """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
-    usable = configuration.row != WARM_UP or (folder / MODEL).is_file()
+    usable = configuration.row != WARM_UP or (folder / "model.safetensors").is_file()
     return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
 
 
@@ -172,7 +171,7 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     runs.write_array(folder / "masks.npy", masks)
-    runs.write_bytes(folder / MODEL, save({name: value.contiguous() for name, value
+    runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
                                                          in learner.network.state_dict().items() if not judged_before(name)}))
     runs.write_json(folder / "config.json", config)
     runs.write_json(folder / "metrics.json", metrics)
