@@ -42,10 +42,12 @@ FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
-TABLE_READS = ("Dots are measured, with their intervals; strokes are single trainings; diamonds are the paper's; the dotted "
-               "line is the best of what needs no training, in each panel whichever that is.")
+TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings; diamonds are the paper's; the "
+               "dotted line is the best of what needs no training, in each panel whichever that is.")
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
 _NO_LOSS = ("epoch", "loss", "accuracy")
+_BELOW = 0.28
+"""Of a line of Table 1's picture: on the line itself strokes look like the ends of its interval."""
 
 
 def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
@@ -200,7 +202,7 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
             axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
                          label="best without training")
             axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
-            axes.plot(single["iou"], single["row"].map(y), "|", color="black", markersize=8, markeredgewidth=0.5,
+            axes.plot(single["iou"], single["row"].map(y) + _BELOW, "|", color="black", markersize=3.5, markeredgewidth=0.7,
                       label="a single training")
             axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
             axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,

@@ -169,8 +169,9 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
         panels = figure.subplots(1, 3, sharey=True, width_ratios=(2.4, 1, 1))
         for axes, name in zip(panels, ("iou", "area", "grey"), strict=True):
             bounds = [column for column in (f"{name}_low", f"{name}_high") if column in table]
-            axes.axvspan(usual[[name, *bounds]].min(axis=None), usual[[name, *bounds]].max(axis=None), color="0.9", linewidth=0)
-            axes.axvline(usual[name].mean(), color="0.45", linewidth=0.8)
+            axes.axvspan(usual[[name, *bounds]].min(axis=None), usual[[name, *bounds]].max(axis=None), color="0.9", linewidth=0,
+                         label="usual, all seeds")
+            axes.axvline(usual[name].mean(), color="0.45", linewidth=0.8, label="their mean")
             for order, seed in enumerate(seeds):
                 of_seed = table[table["seed"] == seed]
                 y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
@@ -185,9 +186,8 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
             axes.set(xlabel=_AXES[name], ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
             axes.tick_params(axis="y", length=0)
             axes.spines["left"].set_visible(False)
-        if len(seeds) > 1:
-            figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(seeds)),
-                          handletextpad=0.2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.4,
+                      handlelength=1.2, columnspacing=1.2)
     return figure
 
 
