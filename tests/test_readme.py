@@ -1,4 +1,4 @@
-"""README says what is true: its tables are the published ones, its layout names what exists."""
+"""README and the discussion say what is true: their tables are the published ones, the layout names what exists."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import pytest
 from bipartition.tables import line_title, two
 from conftest import ROOT
 
+DISCUSSION = "results/published/discussion.md"
 SHOWN = ("casm", "classification_only", "chan_vese", "mumford_shah", "chan_vese_only", "mumford_shah_only", "cam",
          "everything_foreground", "centred_ellipse", "classical_chan_vese", "grabcut")
 """Lines of the published tables that README shows, where they are there."""
@@ -36,19 +37,28 @@ def short_table(folder: Path) -> str:
 
 def claims_table(published: Path) -> str:
     """The paper's claims, and how the comparisons that each needs came out on cartoons and on photographs."""
-    found: dict[str, tuple[str, list[dict[str, int]]]] = {}
+    found: dict[str, tuple[str, list[dict[str, dict[str, int]]]]] = {}
     for place, name in enumerate(("demo", "voc-animals")):
         with open(published / name / "claims.csv", newline="", encoding="utf-8") as stream:
             for line in csv.DictReader(stream):
                 _, counts = found.setdefault(line["number"], (line["claim"], [{}, {}]))
+                of_measure = counts[place].setdefault(line["measure"].split(",")[0], {})
                 verdict = line["verdict"].removesuffix(" here")
-                counts[place][verdict] = counts[place].get(verdict, 0) + 1
+                of_measure[verdict] = of_measure.get(verdict, 0) + 1
     lines = ["| claim | cartoons | photographs |", "| :-- | :-- | :-- |"]
     for number, (claim, counts) in found.items():
-        cells = [", ".join(f"{verdict}{f' ({times})' if times > 1 or len(one) > 1 else ''}" for verdict, times in one.items())
-                 for one in counts]
+        cells = [verdicts(one) for one in counts]
         lines.append(f"| {number}. {claim} | {' | '.join(cells)} |".replace("|1 − φ|", "\\|1 − φ\\|"))
     return "\n".join(lines)
+
+
+def verdicts(found: dict[str, dict[str, int]]) -> str:
+    """How often which verdict, by measure if there are several."""
+    said = {}
+    for measure, one in found.items():
+        alone = len(one) == 1 and 1 in one.values()
+        said[measure] = ", ".join(verdict if alone else f"{verdict} ({times})" for verdict, times in one.items())
+    return "; ".join(f"{measure}: {text}" if len(said) > 1 else text for measure, text in said.items())
 
 
 def settings_table(published: Path) -> str:
@@ -83,10 +93,10 @@ def readme(root):
     return (root / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("place", range(4))
-def test_the_tables_are_the_published_ones(place, readme, root):
+@pytest.mark.parametrize(("page", "place"), [("README.md", 0), ("README.md", 1), ("README.md", 2), (DISCUSSION, 0)])
+def test_the_tables_are_the_published_ones(page, place, root):
     """`python tests/test_readme.py` writes them."""
-    assert tables(root / "results" / "published")[place] in readme
+    assert tables(root / "results" / "published")[page][place] in (root / page).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md", "data/README.md", "results/published/README.md",
@@ -98,10 +108,12 @@ def test_pictures_and_links_lead_somewhere(page, root):
     assert not missing and (targets or "data" in page or "published" in page)
 
 
-def test_links_into_the_readme_lead_to_a_heading(readme, root):
-    asked = re.findall(r"README\.md#([\w-]+)", (root / "REPRODUCIBILITY.md").read_text(encoding="utf-8"))
-    headings = {line.lstrip("# ").lower().replace(" ", "-") for line in readme.splitlines() if line.startswith("#")}
-    assert asked and set(asked) <= headings
+@pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md", DISCUSSION])
+def test_links_into_a_page_lead_to_a_heading(page, root):
+    for target, heading in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", (root / page).read_text(encoding="utf-8")):
+        led = (root / page).parent / target if target else root / page
+        headings = re.findall(r"(?m)^#+ (.*)$", led.read_text(encoding="utf-8"))
+        assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, f"{target}#{heading}"
 
 
 def test_the_layout_names_every_module_of_the_library(readme, root):
@@ -115,16 +127,17 @@ def test_it_starts_with_two_commands(readme):
     assert "make reproduce" in start and "make test" in start
 
 
-def tables(published: Path) -> list[str]:
-    """Of README, in its order."""
-    return [short_table(published / "demo"), short_table(published / "voc-animals"), claims_table(published),
-            settings_table(published)]
+def tables(published: Path) -> dict[str, list[str]]:
+    """Of each page, in its order."""
+    return {"README.md": [short_table(published / "demo"), short_table(published / "voc-animals"), claims_table(published)],
+            DISCUSSION: [settings_table(published)]}
 
 
 if __name__ == "__main__":
-    page, rest = "", (ROOT / "README.md").read_text(encoding="utf-8")
-    for table in tables(ROOT / "results" / "published"):
-        before, head, after = rest.partition(table.split("\n")[0])
-        old = re.match(r"(?:\n\|.*)*", after)
-        page, rest = page + before + table, after[old.end():]
-    (ROOT / "README.md").write_text(page + rest, encoding="utf-8")
+    for name, made in tables(ROOT / "results" / "published").items():
+        page, rest = "", (ROOT / name).read_text(encoding="utf-8")
+        for table in made:
+            before, head, after = rest.partition(table.split("\n")[0])
+            old = re.match(r"(?:\n\|.*)*", after)
+            page, rest = page + before + table, after[old.end():]
+        (ROOT / name).write_text(page + rest, encoding="utf-8")

@@ -42,8 +42,8 @@ FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
-TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings; diamonds are the paper's; the "
-               "dotted line is the best of what needs no training, in each panel whichever that is.")
+TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings; diamonds are the paper's; "
+               "the dotted line is the best of what needs no training, in each panel whichever that is.")
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
 _NO_LOSS = ("epoch", "loss", "accuracy")
 _BELOW = 0.28
