@@ -39,7 +39,7 @@ help: ## this list
 	@echo '  SEEDS      which seeds to train, as SEEDS="0 1 2"'
 	@echo '  ROWS       which experiments to train, as ROWS="chan_vese mumford_shah"'
 	@echo '  DATASETS   which data sets of the profile, as DATASETS=voc2012'
-	@echo '  JOBS       how many notebooks at a time, as JOBS=1; two on a CPU and one on a GPU if not said'
+	@echo '  JOBS       how many trainings or drawings at a time, as JOBS=1; two on a CPU and one on a GPU if not said'
 	@echo '  PYTHON     the Python that makes .venv, as PYTHON=python3.12'
 	@echo '  VOC_ROOT, DOGS_VS_CATS_ROOT, OXFORD_PETS_ROOT, RESNET18_WEIGHTS: data and weights that are on this disk already'
 	@echo '  BIPARTITION_DATA, BIPARTITION_RESULTS: other places for data/ and results/'
@@ -85,7 +85,7 @@ test: $(READY) ## all tests, the quick ones first; TESTS=tests/test_energies.py 
 bench: $(READY) ## a training step against three bare passes of ResNet-18, and against a plain loop
 	$(RUN) benchmarks/step.py
 
-torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? Some 20 minutes
+torture: $(READY) ## kill the pipeline fifty times at random moments; is anything lost or different? 20 to 30 minutes
 	$(RUN) benchmarks/torture.py
 
 # kernels run in notebooks/, where a relative place would be another one
