@@ -27,7 +27,7 @@ rows: [chan_vese]
 data:
   cartoons: {train: 64, val: 16}
 training:
-  {size: 32, batch_size: 8, epochs: 4, weights: none, optimiser: adam, warmup_epochs: 3, warmup_batch_size: 8,
+  {size: 32, batch_size: 16, epochs: 4, weights: none, optimiser: adam, warmup_epochs: 3, warmup_batch_size: 16,
    warmup_rate: 0.001, warmup_cuts: 0.5, judge: turns, judge_turns: 1, batch_norm: frozen, initial_foreground: 0.8,
    alpha: 150.0, lambda1: 0.0233, lambda2: 0.007, classifier_rate: 0.0003, decoder_rate: 0.001}
 """
