@@ -223,9 +223,10 @@ def test_full_disk_is_noticed_before_decoding(pets, decoded, data, monkeypatch):
     assert decoded == [] and leftovers(data) == []
 
 
-def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch, code):
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, "No space left on device")
     monkeypatch.setattr(module.os, "pwrite", full)
     with pytest.raises(OSError, match=r"cannot write .*cats-32.*No space left on device; free some space"):
         prepare("dogs-vs-cats", 32)

@@ -1,7 +1,6 @@
 """Execute one notebook with papermill so that it is either done or visibly failed, with no way between."""
 
 import ast
-import errno
 import os
 import signal
 import sys
@@ -66,7 +65,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
         os.replace(partial, failed)
         raise NotebookError(f"{source.name} {error}\nSee the last cell of {failed}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in runs.DISK_FULL:
             raise
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, f"cannot write {partial}: {error.strerror or error}; free some space, or name another place "

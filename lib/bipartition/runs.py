@@ -25,7 +25,7 @@ import numpy as np
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "NoLocksError", "TRACKED_TRIALS", "alone",
+__all__ = ["DISK_FULL", "IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "NoLocksError", "TRACKED_TRIALS", "alone",
            "changed_code", "data_root", "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by",
            "method_code", "method_version", "place", "prepared_root", "profiles_root", "project_root", "provenance",
            "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
@@ -42,6 +42,9 @@ METHOD_CODE = ("casm.py", "contours.py", "devices.py", "energies.py", "epochs.py
 IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
                     "sha256": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"}
 """torchvision's IMAGENET1K_V1 of ResNet-18, as a run names its first weights."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where a disk, or what one may use of it, is full."""
 
 
 def project_root() -> Path:
@@ -262,8 +265,7 @@ def place(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         sync(path.parent)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        way_out = "free some space" if full else "check the folder and its permissions"
+        way_out = "free some space" if error.errno in DISK_FULL else "check the folder and its permissions"
         raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {way_out}") from error
     finally:
         if temporary is not None:

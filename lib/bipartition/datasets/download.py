@@ -238,7 +238,7 @@ def _download(archive: Archive, way_out: str) -> Path:
                 resuming.discard()
                 reason = error
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                if error.errno in (*runs.DISK_FULL, errno.EACCES, errno.EROFS):
                     raise
                 reason = error
                 break

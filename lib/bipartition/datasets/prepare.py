@@ -149,7 +149,7 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
     except runs.NoLocksError:
         raise
     except OSError as error:
-        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
+        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno in runs.DISK_FULL
                    else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
         reason = error.__cause__ if isinstance(error.__cause__, OSError) else error  # without the way out that one has told
         raise OSError(error.errno, f"cannot write {folder}: {reason.strerror or reason}; {way_out}") from error

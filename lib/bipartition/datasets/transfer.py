@@ -125,7 +125,7 @@ class Resuming:
                         raise requests.RequestException(f"sends more than the {length or self._size} bytes expected")
                     self._tell(stream.tell(), length)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if isinstance(error, requests.RequestException) or getattr(error, "errno", None) == 28:
+                if isinstance(error, requests.RequestException) or getattr(error, "errno", None) in runs.DISK_FULL:
                     raise
                 how = "fell silent" if isinstance(error, urllib3.exceptions.ReadTimeoutError) else "was dropped"
                 raise requests.ConnectionError(f"{how} after {stream.tell()} of {length or 'unknown'} bytes") from error
