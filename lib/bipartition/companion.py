@@ -79,12 +79,13 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
 
 def changed_here(configuration: Configuration) -> str:
     """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the row has them."""
+    read = configuration.decisive().items()
+    changed = {name: value for name, value in read if name in DEFAULTS and value != DEFAULTS[name]}
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
-        "autoencoder_poolings": "with {} poolings",
+        "autoencoder_poolings": "with {} poolings" if "autoencoder_width" in changed else "auto-encoders with {} poolings",
         "weights": "first weights drawn at random (the paper does not say which)",
     }
-    read = configuration.decisive()
-    said = [text.format(read[name]) for name, text in words.items() if name in read and read[name] != DEFAULTS[name]]
+    said = [text.format(changed[name]) for name, text in words.items() if name in changed]
     return f"Other than in the paper: {', '.join(said)}; how method and training are read: see README." if said else ""
