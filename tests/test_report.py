@@ -100,6 +100,16 @@ def test_a_run_that_no_table_has_is_not_in_the_provenance(filled, places):
     assert about["device"] == ["cpu <1>"] and "cartoons/casm/seed3" not in about["runs"]
 
 
+def test_the_provenance_of_a_run_that_is_older_than_device_and_precision_names_none(filled, profile, places):
+    run = runs.run_folder("tiny", "cartoons", "mumford_shah", 0)
+    runs.write_json(run / "config.json", {"made_by": made_today(profile, "cartoons", "mumford_shah", 0, "pictures")})
+    runs.write_json(run / "metrics.json", {})
+    write_provenance(profile)
+    about = runs.read_json(places / "results" / "tiny" / "provenance.json")
+    assert "cartoons/mumford_shah/seed0" in about["runs"]
+    assert about["device"] == ["cpu <1>"] and about["precision"] == ["bfloat16", "float32"]
+
+
 def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
     open_tags = []
 
