@@ -137,13 +137,14 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     assert runs.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
-def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch):
+@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("tables.py", ["table1", "figure6"])])
+def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()
     digest = tasks._digest
-    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == "figures.py" else digest(path))
+    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == file else digest(path))
     main(["--profile", str(tiny_profile)])
-    assert stage == DRAWN
+    assert stage == done
 
 
 @pytest.mark.parametrize(("file", "drawn"), [("figure5.pdf", "figure5"), ("figure6_worst.png", "figure6"),
@@ -479,7 +480,7 @@ def test_a_call_with_nothing_to_do_is_quick_and_imports_nothing_heavy(stage, tin
     main(["--profile", str(tiny_profile)])
     code = (
         "import sys; from bipartition.pipeline import main; main(['--profile', sys.argv[1]]); "
-        "print([name for name in ('torch', 'papermill', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('torch', 'papermill', 'matplotlib', 'pandas') if name in sys.modules])"
     )
     began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", code, str(tiny_profile)], capture_output=True, text=True, check=True)

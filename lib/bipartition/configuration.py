@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bipartition.rows import ROWS, WARM_UP
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table", "warm_up_configuration"]
 
@@ -267,7 +268,7 @@ def warm_up_configuration(configuration: Configuration) -> Configuration:
                          **{name: getattr(configuration, name) for name in ("dataset", "seed", *WARM_UP_SETTINGS)})
 
 
-def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
+def readings_table(configuration: Configuration | None = None) -> "pd.DataFrame":
     """What the paper leaves open and how it is read here.
 
     Parameters
@@ -280,6 +281,8 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
     pandas.DataFrame
         One line for each reading: name, default, alternatives, why, where in the paper.
     """
+    import pandas as pd  # not above: every command reads a configuration, and few show this table
+
     lines = []
     for item in dataclasses.fields(Configuration):
         if "why" not in item.metadata:

@@ -66,7 +66,7 @@ DRAWINGS = {
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
     "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
     "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
-    "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst")),
+    "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst"), code=("tables.py",)),
 }
 """By the name of its notebook, the one that takes longest first."""
 
