@@ -1,7 +1,6 @@
 """Trials: some settings changed, one run folder, one line; never on pictures that a table reports."""
 
 import csv
-import fcntl
 import json
 import threading
 import time
@@ -48,15 +47,14 @@ def test_a_trial_may_do_without_a_warm_up(tiny_profile, lines, tmp_path):
 
 
 def test_two_first_trials_at_once_write_one_head(tmp_path):
-    """The second waits for the lock with the file open, as it was empty."""
+    """The second comes while the first has made the table and written nothing yet."""
     path, line = tmp_path / "trials" / "tiny.csv", dict.fromkeys(trials.COLUMNS, 1)
-    path.parent.mkdir()
-    with open(path, "a", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with runs.alone(path):
+        path.touch()
         second = threading.Thread(target=trials._append, args=(path, line))
         second.start()
         time.sleep(0.3)
-        stream.write(",".join(trials.COLUMNS) + "\n")
+        path.write_text(",".join(trials.COLUMNS) + "\n", encoding="utf-8")
     second.join()
     assert path.read_text(encoding="utf-8").count("dataset") == 1
 

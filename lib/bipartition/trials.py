@@ -7,16 +7,14 @@ folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
 """
 
 import argparse
-import csv
-import fcntl
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from bipartition import runs
@@ -138,14 +136,9 @@ def _check_columns(path: Path) -> None:
 
 def _append(path: Path, line: dict[str, Any]) -> None:
     """Add a line, also while another trial adds its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", newline="", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0, os.SEEK_END)
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if stream.tell() == 0:
-            writer.writeheader()
-        writer.writerow(line)
+    with runs.alone(path):
+        begun = path.is_file() and path.stat().st_size > 0
+        pd.DataFrame([line], columns=list(COLUMNS)).to_csv(path, mode="a", header=not begun, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":
