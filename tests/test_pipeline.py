@@ -18,7 +18,7 @@ import yaml
 
 from bipartition import datasets, machine, notebooks, pipeline, runs, tasks
 from bipartition.beside import Aside, at_a_time
-from bipartition.companion import made_today
+from bipartition.companion import made_today, open_photographs
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
@@ -45,7 +45,7 @@ def stage(places, tiny_profile, monkeypatch):
             runs.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
             runs.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
-            tasks._prepare(profile, parameters["dataset"])
+            open_photographs(profile, parameters["dataset"])
         else:
             for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
@@ -266,7 +266,7 @@ def test_drawings_that_prepare_their_own_pictures_are_drawn_once(stage, tiny_pro
     before = notebooks.execute
 
     def preparing(source, target, parameters):
-        tasks._prepare(load_profile(tiny_profile), "cartoons")
+        open_photographs(load_profile(tiny_profile), "cartoons")
         before(source, target, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -637,8 +637,9 @@ def beside(places, tmp_path, monkeypatch):
     def write(name, code):
         nbformat.write(notebook(code, parameters="profile = dataset = row = ''\nseed = 0"), folder / f"{name}.ipynb")
 
-    write("01_prepare_data", "from bipartition import tasks\nfrom bipartition.profiles import load_profile\n"
-                             "tasks._prepare(load_profile(profile), dataset)")
+    write("01_prepare_data", "from bipartition.companion import open_photographs\n"
+                             "from bipartition.profiles import load_profile\n"
+                             "open_photographs(load_profile(profile), dataset)")
 
     def run(code):
         write("02_train_row", f"import os, pathlib, time\nfrom bipartition import runs\n"

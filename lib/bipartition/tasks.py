@@ -169,12 +169,17 @@ def forget(task: Task, folder: Path) -> None:
             runs.sweep(place)
 
 
+
+    def prepare() -> None:
+        from bipartition.companion import open_photographs
+        open_photographs(profile, dataset)
+
 def _data(request: Request, dataset: str) -> Task:
     profile = request.profile
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
         inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
-        makes_inputs=True, instead=lambda: _prepare(profile, dataset))
+        makes_inputs=True, instead=prepare)
 
 
 def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
@@ -190,10 +195,11 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
         return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
+        from bipartition.companion import open_photographs
 
     def train() -> None:
         from bipartition.training import train_row
-        train_row(configuration, _prepare(profile, dataset), folder, profile=profile.name)
+        train_row(configuration, open_photographs(profile, dataset), folder, profile=profile.name)
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
@@ -377,11 +383,6 @@ def _notebooks() -> Path:
 
 def _notebook(kind: str) -> Path:
     return _notebooks() / f"{NOTEBOOKS[kind]}.ipynb"
-
-
-def _prepare(profile: Profile, dataset: str) -> Any:
-    from bipartition.datasets.prepare import prepare
-    return prepare(dataset, profile.size(dataset), profile.options(dataset))
 
 
 def _checksum(profile: Profile, dataset: str) -> str | None:
