@@ -1,6 +1,6 @@
 """What a notebook asks for first: the photographs of a profile, and its finished runs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from bipartition.datasets.prepare import Prepared, checksum_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["changed_here", "finished_folders", "finished_masks", "history", "made_today", "name_stale_runs",
+__all__ = ["changed_here", "finished_folders", "first_masks", "history", "made_today", "name_stale_runs",
            "open_photographs"]
 
 
@@ -54,12 +54,12 @@ def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: st
     return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
 
 
-def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared) -> tuple[int, np.ndarray] | None:
-    """Seed and foreground masks of the run with the lowest seed that counts, None if there is none.
+def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
+    """Seed and foreground masks of the first run that has left any, of a row's `finished_folders`; None if there is none.
 
     The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
     """
-    for seed, folder in finished_folders(profile, dataset, prepared.checksum, [row])[0][row].items():
+    for seed, folder in folders.items():
         if (folder / "masks.npy").is_file():
             return seed, np.load(folder / "masks.npy", mmap_mode="r")
     return None

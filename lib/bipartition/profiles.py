@@ -58,6 +58,11 @@ class Profile:
         """The data sets in use, each once, that of Table 1 first."""
         return tuple(dict.fromkeys(self.sets[name] for name in SETS))
 
+    @property
+    def folder(self) -> Path:
+        """``results/<name>/``."""
+        return runs.results_root() / self.name
+
     def size(self, dataset: str) -> int:
         """Width and height in pixels of the pictures of one data set, whether the profile trains on it or not."""
         return {**self.training, **self.per_dataset.get(dataset, {})}.get("size", Configuration.size)

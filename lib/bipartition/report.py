@@ -56,7 +56,7 @@ def write_provenance(profile: Profile) -> None:
     finished = {name: {key: config.get(key) for key in RECORDED} for name, config in _finished(profile).items()
                 if name not in stale}
     runs.write_json(
-        _folder(profile) / "provenance.json",
+        profile.folder / "provenance.json",
         {
             "profile": profile.name,
             "about": profile.about,
@@ -71,7 +71,7 @@ def write_provenance(profile: Profile) -> None:
 
 def write_report(profile: Profile) -> None:
     """``report.html``: tables, figures, readings, runs and provenance; what is missing is said in its place."""
-    folder = _folder(profile)
+    folder = profile.folder
     about = runs.read_json(folder / "provenance.json")
     pages = {name: _page(folder / f"{name}.md") for name in ("table1", "measures", "claims")}
     figures = {name: _figure(folder, name) for name in FIGURES}
@@ -79,10 +79,6 @@ def write_report(profile: Profile) -> None:
         profile=profile, about=about, **pages, dots=figures.pop("table1"), seeds=_seeds(folder / "seeds.csv"),
         figures=figures.values(), readings=_readings(profile), finished=_runs(profile), provenance=_provenance(about))
     runs.write_text(folder / "report.html", text)
-
-
-def _folder(profile: Profile) -> Path:
-    return runs.results_root() / profile.name
 
 
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
@@ -147,7 +143,7 @@ def _runs(profile: Profile) -> Table:
     rows = []
     stale = _stale(profile)
     for name, config in _finished(profile).items():
-        metrics = runs.read_json(_folder(profile) / "runs" / name / "metrics.json")
+        metrics = runs.read_json(profile.folder / "runs" / name / "metrics.json")
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
         rows.append([f"({name})" if name in stale else name, *numbers,
                      f"{config['parameters']:,}" if "parameters" in config else "–", _duration(config.get("minutes") or 0),

@@ -89,7 +89,7 @@ class Request:
     @property
     def folder(self) -> Path:
         """``results/<profile>/``."""
-        return runs.results_root() / self.profile.name
+        return self.profile.folder
 
 
 @dataclass(frozen=True, kw_only=True)
