@@ -33,7 +33,7 @@ FAULTS = [
     ("evaluation", "union = ((foreground | objects) & ~void)", "union = ((foreground | objects))", "test_evaluation"),
     ("evaluation", "return interval(first - second, groups, **options)", "return interval(first, groups, **options)",
      "test_evaluation"),
-    ("runs", 'return _without_names(recorded | {"configuration": named}) == _without_names(made_by)',
+    ("runs", 'return _without_names(recorded | {"configuration": named}) == _without_names(wanted)',
      'return recorded | {"configuration": named} != {}', "test_runs"),
     ("runs", 'weights.get("sha256") or weights.get("source")', 'weights.get("source")', "test_runs"),
     ("runs", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_runs"),

@@ -11,7 +11,7 @@ from bipartition import runs
 from bipartition.configuration import DEFAULTS, Configuration, warm_up_configuration
 from bipartition.datasets.prepare import Prepared, checksum_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
 __all__ = ["changed_here", "finished_folders", "first_masks", "history", "made_today", "name_stale_runs",
            "open_photographs"]
@@ -50,7 +50,7 @@ def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: st
     """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
     if row != WARM_UP:
         return runs.made_by(configuration_for(profile, dataset, row, seed), checksum)
-    any_row = configuration_for(profile, dataset, "casm", seed)  # all have the same warm-up
+    any_row = configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, seed)
     return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
 
 

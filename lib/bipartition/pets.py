@@ -21,7 +21,7 @@ from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, WARM_UP
 from bipartition.tables import NO_SEED, Measured, averages, cell, line_title, page, refused, scored_classes
 
-__all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "finished_folders", "markdown", "measured", "open_pets",
+__all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "markdown", "measurable_folders", "measured", "open_pets",
            "pets_table", "predicted_masks"]
 
 TRAINED_ON, MEASURED_ON = "dogs-vs-cats", "oxford-pets"
@@ -32,7 +32,7 @@ COLUMNS = ("dataset", "trained_on", "row", "class", "n", "seeds", "accuracy", "i
            "boundary_f", "boundary_f_low", "boundary_f_high")
 
 
-def finished_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], list[str]]:
+def measurable_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], list[str]]:
     """Folders of the runs on Dogs vs. Cats that count, by row and seed, and names of the stale ones.
 
     The warm-up is called `bipartition.rows.CAM`.  The photographs need not be at hand.

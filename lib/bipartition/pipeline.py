@@ -65,7 +65,7 @@ def request_for(
         known, where = NAMES, ""
     return Request(
         profile=loaded,
-        path=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
+        profile_argument=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
         rows=_chosen("row", rows, tuple(ROWS)) or loaded.rows,
         seeds=_seeds(seeds) or loaded.seeds,
         datasets=_chosen(f"data set{where}", datasets, known) or loaded.datasets,
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
-        _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
+        _say(f"figures, tables and report: make reproduce PROFILE={request.profile_argument}")
     return 0
 
 

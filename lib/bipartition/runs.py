@@ -182,18 +182,18 @@ def _digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
-    """True if the run in `folder` has its ``metrics.json`` (written last) and was made by `made_by`.
+def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """True if the run in `folder` has its ``metrics.json`` (written last) and what made it (`made_by`) is what is wanted.
 
-    Settings that `made_by` does not name do not count: a run may have recorded what its row does not read.  One that the run
+    Settings that `wanted` does not name do not count: a run may have recorded what its row does not read.  One that the run
     did not record is younger than it, and had its default.  What a file of weights is called does not count either.
     """
     if not (folder / "metrics.json").is_file():
         return False
     recorded = read_json(folder / "config.json").get("made_by") or {}
     settings = {**DEFAULTS, **(recorded.get("configuration") or {})}
-    named = {name: settings.get(name) for name in made_by["configuration"]}
-    return _without_names(recorded | {"configuration": named}) == _without_names(made_by)
+    named = {name: settings.get(name) for name in wanted["configuration"]}
+    return _without_names(recorded | {"configuration": named}) == _without_names(wanted)
 
 
 def _without_names(made_by: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from bipartition import runs
 from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
 __all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "made_from_now", "plan", "remember"]
 
@@ -26,8 +26,6 @@ ON_REQUEST = ("pets", "lessons")
 
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
              "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
-WITH_A_CLASSIFIER = "chan_vese"
-"""A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
 
 _SOURCES: dict[tuple, str] = {}
 
@@ -75,11 +73,11 @@ DRAWINGS = {
 class Request:
     """What was asked for, checked: `rows`, `seeds` and `datasets` choose what is prepared and trained.
 
-    ``path`` is how a notebook finds the profile again: its name, or the absolute path of its file.
+    ``profile_argument`` is how a notebook finds the profile again: its name, or the absolute path of its file.
     """
 
     profile: Profile
-    path: str
+    profile_argument: str
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     datasets: tuple[str, ...]
@@ -169,13 +167,13 @@ def forget(task: Task, folder: Path) -> None:
             runs.sweep(place)
 
 
+def _data(request: Request, dataset: str) -> Task:
+    profile = request.profile
 
     def prepare() -> None:
         from bipartition.companion import open_photographs
         open_photographs(profile, dataset)
 
-def _data(request: Request, dataset: str) -> Task:
-    profile = request.profile
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
         inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
@@ -195,9 +193,9 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
         return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
-        from bipartition.companion import open_photographs
 
     def train() -> None:
+        from bipartition.companion import open_photographs
         from bipartition.training import train_row
         train_row(configuration, open_photographs(profile, dataset), folder, profile=profile.name)
 
@@ -294,7 +292,7 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     drawable, empty = {}, []
     for name, drawing in asked.items():
         dataset = request.profile.sets[drawing.shows]
-        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _at_hand(request, dataset)):
+        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _can_be_shown(request, dataset)):
             drawable[name] = drawing
             continue
         if dataset in request.datasets:
@@ -304,18 +302,18 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     if empty and not drawable:
         name, dataset = empty[0]
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
-                         f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")
+                         f"show; train one, as with make train PROFILE={request.profile_argument} ROWS=chan_vese SEEDS=0")
     for name, dataset in empty:
         print(f"{name} left out: no run on {dataset} is finished", flush=True)
     return drawable
 
 
-def _at_hand(request: Request, dataset: str) -> bool:
+def _can_be_shown(request: Request, dataset: str) -> bool:
     """Are the pictures there, or there when they are needed?"""
-    from bipartition.datasets.download import SETS
+    from bipartition.datasets.download import PARTS
     pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
     prepared = "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern))
-    return prepared or dataset not in SETS  # what cannot be fetched is drawn
+    return prepared or dataset not in PARTS  # what cannot be fetched is drawn
 
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
@@ -323,8 +321,8 @@ def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, A
     """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
     if not request.notebooks:
         return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, **others)
-    return _executed(request, name, _notebook(kind), {"profile": request.path, **parameters}, inputs=inputs, outputs=outputs,
-                     **others)
+    return _executed(request, name, _notebook(kind), {"profile": request.profile_argument, **parameters}, inputs=inputs,
+                     outputs=outputs, **others)
 
 
 def _executed(request: Request, name: str, source: Path, parameters: dict[str, Any], *, outputs: Iterable[Path] = (),
@@ -412,7 +410,7 @@ def _counted(request: Request, dataset: str) -> dict[str, Any]:
 
 def _first_weights(profile: Profile, dataset: str) -> list | None:
     """`_weights_file` of the rows with a classifier: where it changes, other runs count."""
-    return _weights_file(configuration_for(profile, dataset, WITH_A_CLASSIFIER, 0))
+    return _weights_file(configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, 0))
 
 
 def _weights_file(configuration: Configuration) -> list | None:

@@ -20,7 +20,7 @@ import yaml
 from bipartition import runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, warm_up_configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
-from bipartition.rows import ROWS, WARM_UP, table_classes
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP, table_classes
 
 __all__ = ["COLUMNS", "main", "summary", "trial"]
 
@@ -43,7 +43,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     from bipartition.datasets.prepare import prepare
     from bipartition.training import train_row
 
-    usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
+    usual = configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)
     changed = {name: getattr(configuration, name) for name in settings}
     read = WARM_UP_SETTINGS if row == WARM_UP else configuration.decisive().keys() - NAMED

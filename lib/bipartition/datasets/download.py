@@ -68,7 +68,7 @@ ARCHIVES = {
         ("https://download.pytorch.org/models/",)),
 }
 
-SETS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
+PARTS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
 """What each data set is made of; SBD adds the masks of trainaug to VOC."""
 
 VARIABLES = {"voc2012": "VOC_ROOT", "dogs-vs-cats": "DOGS_VS_CATS_ROOT", "oxford-pets": "OXFORD_PETS_ROOT"}
@@ -108,7 +108,7 @@ def located(name: str) -> tuple[Path, str]:
 
 def is_at_hand(name: str) -> bool:
     """Whether `located` would fetch nothing; True for what is drawn."""
-    return name not in SETS or bool(os.environ.get(VARIABLES[name])) or _lying(name) is not None
+    return name not in PARTS or bool(os.environ.get(VARIABLES[name])) or _lying(name) is not None
 
 
 def _lying(name: str) -> Path | None:
@@ -124,7 +124,7 @@ def fetch(name: str) -> Path:
     Parameters
     ----------
     name : str
-        One of `SETS`, or ``sbd`` to add the masks of trainaug to a VOC 2012 that lies in ``data/raw``.
+        One of `PARTS`, or ``sbd`` to add the masks of trainaug to a VOC 2012 that lies in ``data/raw``.
 
     Returns
     -------
@@ -138,8 +138,8 @@ def fetch(name: str) -> Path:
     OSError
         If no mirror has the right file (each is listed with its reason), or the disk is too small.
     """
-    if name not in SETS and name != "sbd":
-        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*SETS, 'sbd'])}")
+    if name not in PARTS and name != "sbd":
+        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*PARTS, 'sbd'])}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
     with runs.alone(folder):
         if name == "sbd":
@@ -149,9 +149,9 @@ def fetch(name: str) -> Path:
             if not (devkit / "ImageSets" / "Segmentation" / "trainaug.txt").is_file():
                 _add_sbd(_archives("sbd", ("sbd",))["sbd"], devkit)
         elif not folder.exists():
-            archives = _archives(name, SETS[name])
+            archives = _archives(name, PARTS[name])
             with completed(folder) as partial:
-                for part in SETS[name]:
+                for part in PARTS[name]:
                     if part == "sbd":
                         _add_sbd(archives[part], partial / "VOCdevkit" / "VOC2012")
                     else:
