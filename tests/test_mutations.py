@@ -31,7 +31,7 @@ FAULTS = [
     ("objectives", "weights[name] * part.mean()", "weights[name] + part.mean()", "test_objectives"),
     ("evaluation", "CUT = 128", "CUT = 127", "test_evaluation"),
     ("evaluation", "union = ((foreground | objects) & ~void)", "union = ((foreground | objects))", "test_evaluation"),
-    ("evaluation", "return interval(first - second, groups, **options)", "return interval(first, groups, **options)",
+    ("evaluation", "return interval(first - second, groups)", "return interval(first, groups)",
      "test_evaluation"),
     ("runs", 'return _without_names(recorded | {"configuration": named}) == _without_names(wanted)',
      'return recorded | {"configuration": named} != {}', "test_runs"),

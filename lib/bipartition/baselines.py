@@ -34,21 +34,15 @@ def everything_foreground(images: np.ndarray) -> np.ndarray:
     return _stored(~_checked_and_empty(images))
 
 
-def centred_ellipse(images: np.ndarray, area: float = ELLIPSE_AREA) -> np.ndarray:
+def centred_ellipse(images: np.ndarray) -> np.ndarray:
     """The same disc in the middle of every square picture, an ellipse in the photograph it was squeezed from.
 
-    Parameters
-    ----------
-    images : ndarray of uint8, shape (N, 3, S, S)
-    area : float in (0, pi / 4]
-        Share of the picture inside.
+    It covers `ELLIPSE_AREA` of the picture.
     """
-    if not 0 < area <= np.pi / 4:
-        raise ValueError(f"area = {area}; an ellipse inside the picture covers more than 0 and at most pi / 4 of it")
     count, height, width = _checked_and_empty(images).shape
     rows = (np.arange(height) + 0.5) / height - 0.5
     columns = (np.arange(width) + 0.5) / width - 0.5
-    inside = rows[:, None] ** 2 + columns**2 <= area / np.pi
+    inside = rows[:, None] ** 2 + columns**2 <= ELLIPSE_AREA / np.pi
     return np.repeat(_stored(inside)[None], count, axis=0)
 
 

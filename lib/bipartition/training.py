@@ -4,7 +4,6 @@ What a row learns from in one epoch, and what it draws, is in `epochs`.
 """
 
 import contextlib
-import csv
 import dataclasses
 import io
 import pickle
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save
@@ -29,7 +29,7 @@ from bipartition.evaluation import evaluate, is_collapsed
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier, judged_before
 from bipartition.prediction import predict
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import WARM_UP
 
 __all__ = ["fresh_learner", "train_row"]
 
@@ -89,7 +89,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         report(f"{folder}: finished already")
         return
     made_by = runs.made_by(configuration, prepared.checksum)
-    needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
+    needs_warm_up = configuration.network not in (WARM_UP, "autoencoder") and configuration.warmup_epochs > 0
     start = None
     if needs_warm_up:
         warm_up = folder.parent.parent / WARM_UP / folder.name
@@ -127,7 +127,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
                 continue
             history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
             minutes += (time.perf_counter() - began) / 60
-            runs.write_text(folder / "history.csv", _as_csv(history))
+            runs.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
             _save_checkpoint(folder, config, learner, schedulers, history, minutes)
             rate = steps * configuration.batch_size / (time.perf_counter() - began)
             report(_line(configuration, history[-1], rate))
@@ -181,7 +181,7 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
-    pretrained = configuration.weights == "imagenet" and start is None and _has_classifier(configuration)
+    pretrained = configuration.weights == "imagenet" and start is None and configuration.network != "autoencoder"
     weights = runs.weights_file() or imagenet_weights() if pretrained else None
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
@@ -262,7 +262,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if pictures < size and pictures % processes:
             raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
                              "start one, or take more pictures")
-    if _has_classifier(configuration) and len(prepared.classes) < 2:
+    if configuration.network != "autoencoder" and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
     if configuration.batch_size == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
@@ -273,29 +273,15 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
 
 def _normalises(configuration: Configuration) -> bool:
     """Whether batch norm takes its statistics from the mini-batch."""
-    if configuration.row == WARM_UP or ROWS[configuration.row].network in ("casm", "autoencoder"):
-        return True
-    return configuration.batch_norm != "frozen" and configuration.classifier_learns != "nothing"
+    is_fixed = configuration.batch_norm == "frozen" or configuration.classifier_learns == "nothing"
+    return configuration.network != "bipartition" or not is_fixed
 
 
 def _last_map_is_one_pixel(configuration: Configuration) -> bool:
     """Of those that batch norm sees: layer4's, or an auto-encoder's after a pooling that is not the end of its encoder."""
-    if _has_classifier(configuration):
+    if configuration.network != "autoencoder":
         return configuration.size <= 32
     return configuration.size == 2**configuration.autoencoder_poolings and configuration.autoencoder_poolings < 5
-
-
-def _has_classifier(configuration: Configuration) -> bool:
-    return configuration.row == WARM_UP or ROWS[configuration.row].network != "autoencoder"
-
-
-def _as_csv(history: list[dict[str, float]]) -> str:
-    names = list(dict.fromkeys(name for line in history for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def _line(configuration: Configuration, last: dict[str, float], rate: float) -> str:
