@@ -1,5 +1,6 @@
-"""What a notebook asks for first: the photographs of a profile, and its finished runs."""
+"""What a notebook asks for first: the photographs of a profile, its finished runs, and what their networks make of others."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
 __all__ = ["changed_here", "finished_folders", "first_masks", "history", "made_today", "name_stale_runs",
-           "open_photographs"]
+           "open_photographs", "predicted_masks"]
 
 
 def open_photographs(profile: Profile, dataset: str) -> Prepared:
@@ -63,6 +64,53 @@ def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
         if (folder / "masks.npy").is_file():
             return seed, np.load(folder / "masks.npy", mmap_mode="r")
     return None
+
+
+def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the network of a finished run makes of pictures of any data set; see `bipartition.prediction.predict`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    images : ndarray of uint8, shape (N, 3, S, S)
+
+    Returns
+    -------
+    foreground_masks : ndarray of uint8, shape (N, S, S)
+        ``round(255 (1 - phi))``
+    logits : ndarray of float32, shape (N, K), or None for a row without a classifier
+        In the order of the classes that the run was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
+    """
+    from safetensors.torch import load_file
+
+    from bipartition.devices import accelerator_for_this_machine
+    from bipartition.learners import build_learner
+    from bipartition.networks import Classifier, judged_before
+    from bipartition.prediction import predict
+
+    recorded = runs.read_json(folder / "config.json")["configuration"]
+    known = {field.name for field in dataclasses.fields(Configuration)}
+    configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
+    if configuration.size != images.shape[-1]:
+        raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
+                         "them at its size, or train it anew")
+    state, accelerator = load_file(folder / "model.safetensors"), accelerator_for_this_machine()
+    # an auto-encoder has no classifier, and any number of classes will do
+    classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
+    learner = build_learner(configuration, Classifier(classes), accelerator)
+    own = {name for name in learner.network.state_dict() if not judged_before(name)}
+    if own != set(state):
+        raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
+                         "names differ; train it anew")
+    learner.network.load_state_dict(state, strict=False)
+    learner.network.to(accelerator.device)
+    return predict(learner, images, accelerator)
 
 
 def name_stale_runs(names: Iterable[str]) -> None:
