@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bipartition import companion, pets, runs
+from bipartition import companion, files, pets, runs
 from bipartition.datasets.prepare import prepare
 from bipartition.notebooks import execute
 from bipartition.pipeline import reproduce, request_for
@@ -111,7 +111,7 @@ def test_a_run_whose_validation_part_lacks_a_class_keeps_all_that_it_was_trained
     request = request_for(str(tiny_profile), rows="chan_vese", steps="train", notebooks=False)
     reproduce(request)
     folder = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
-    assert len(runs.read_json(folder / "metrics.json")["classes"]) == 4
+    assert len(files.read_json(folder / "metrics.json")["classes"]) == 4
     masks, logits = companion.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (4, 6)
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import yaml
 
-from bipartition import datasets, machine, notebooks, pipeline, runs, tasks
+from bipartition import datasets, files, machine, notebooks, pipeline, runs, tasks
 from bipartition.beside import Aside, at_a_time
 from bipartition.companion import made_today, open_photographs
 from bipartition.notebooks import NotebookError, execute, parameter_names
@@ -35,25 +35,25 @@ def stage(places, tiny_profile, monkeypatch):
     def fake(source, target, parameters):
         called.append(target.stem)
         if not parameters:
-            return runs.write_text(target, "{}")
+            return files.write_text(target, "{}")
         request = request_for(parameters["profile"])
         folder, profile = request.folder, request.profile
         if "row" in parameters:
             key = (parameters["dataset"], parameters["row"], parameters["seed"])
             run = runs.run_folder(profile.name, *key)
             made_by = runs.made_by(tasks.configuration_for(profile, *key), tasks._checksum(profile, key[0]))
-            runs.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
-            runs.write_json(run / "metrics.json", {"accuracy": 0.5})
+            files.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
+            files.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
             open_photographs(profile, parameters["dataset"])
         else:
             for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
-                    runs.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
+                    files.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
             for name in ("table1", "seeds", "measures", "claims") if target.stem == "table1" else ():
-                runs.write_text(folder / f"{name}.csv", "row,class\n")
-                runs.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
-        runs.write_text(target, "{}")
+                files.write_text(folder / f"{name}.csv", "row,class\n")
+                files.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
+        files.write_text(target, "{}")
 
     monkeypatch.setattr(notebooks, "execute", fake)
     return called
@@ -131,10 +131,10 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     warm_up = runs.run_folder("tiny", "cartoons", "classifier", 0)
     profile = load_profile(tiny_profile)
     made_by = made_today(profile, "cartoons", WARM_UP, 0, tasks._checksum(profile, "cartoons"))
-    runs.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
-    runs.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
+    files.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
+    files.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
     main(["--profile", str(tiny_profile)])
-    assert runs.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
+    assert files.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
 @pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("tables.py", ["table1", "figure6"])])
@@ -193,10 +193,10 @@ def test_other_weights_draw_anew_as_other_runs_count_then(stage, places, monkeyp
     stage.clear()
     main(["--profile", str(path), "--steps", "figures,table"])
     provenance = places / "results" / "pretrained" / "provenance.json"
-    assert not stage and runs.read_json(provenance)["runs"]
+    assert not stage and files.read_json(provenance)["runs"]
     monkeypatch.delenv("RESNET18_WEIGHTS")
     main(["--profile", str(path), "--steps", "figures,table,report"])
-    assert stage == DRAWN and not runs.read_json(provenance)["runs"]
+    assert stage == DRAWN and not files.read_json(provenance)["runs"]
 
 
 def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, monkeypatch):
@@ -216,7 +216,7 @@ def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, mon
 def test_what_somebody_writes_in_the_folder_of_a_run_is_left_to_those_who_train(stage, tiny_profile, places):
     run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
     run.mkdir(parents=True)
-    with runs.place(run / "checkpoint.pt") as temporary:  # as a notebook that trains it would
+    with files.place(run / "checkpoint.pt") as temporary:  # as a notebook that trains it would
         temporary.write_bytes(b"state")
         main(["--profile", str(tiny_profile)])
     assert (run / "checkpoint.pt").read_bytes() == b"state"
@@ -240,15 +240,15 @@ def test_whoever_changed_the_method_is_told_which_runs_are_older(stage, tiny_pro
     run = {key: runs.run_folder("tiny", "cartoons", *key) / "config.json" for key in (
         ("chan_vese", 0), ("chan_vese", 1), ("mumford_shah", 0))}
     for config in run.values():
-        runs.write_json(config, runs.read_json(config) | {"code": runs.method_code()})
+        files.write_json(config, files.read_json(config) | {"code": runs.method_code()})
     capsys.readouterr()
     main(["--profile", str(tiny_profile)])
     assert "changed since" not in capsys.readouterr().out
     now = runs.method_code() | {"energies.py": "other"}
     monkeypatch.setattr(runs, "method_code", lambda: now)
-    recorded = runs.read_json(run["mumford_shah", 0])
+    recorded = files.read_json(run["mumford_shah", 0])
     of_before = {"made_by": recorded["made_by"] | {"method_version": 1}}  # counts no more
-    runs.write_json(run["mumford_shah", 0], recorded | of_before)
+    files.write_json(run["mumford_shah", 0], recorded | of_before)
     assert main(["--profile", str(tiny_profile), "--rows", "chan_vese", "--steps", "data train"]) == 0
     said = capsys.readouterr().out
     assert ("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/chan_vese/seed1 count as before"
@@ -371,7 +371,7 @@ def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_pro
 
 
 def test_a_notebook_that_ends_without_its_output_is_an_error(stage, tiny_profile, monkeypatch):
-    monkeypatch.setattr(notebooks, "execute", lambda source, target, parameters: runs.write_text(target, "{}"))
+    monkeypatch.setattr(notebooks, "execute", lambda source, target, parameters: files.write_text(target, "{}"))
     request = request_for(str(tiny_profile), steps="train", rows="chan_vese")
     for _ in range(2):
         with pytest.raises(pipeline.PipelineError, match="without writing .*metrics.json"):
@@ -433,8 +433,8 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
             run = runs.run_folder("pretrained", "cartoons", row, 0)
             made_by = runs.made_by(tasks.configuration_for(request.profile, "cartoons", row, 0),
                                    tasks._checksum(request.profile, "cartoons"))
-            runs.write_json(run / "config.json", {"made_by": made_by})
-            runs.write_json(run / "metrics.json", {})
+            files.write_json(run / "config.json", {"made_by": made_by})
+            files.write_json(run / "metrics.json", {})
     asked = [task for task in tasks.plan(request) if task.name == "weights" and not tasks.is_up_to_date(task, request.folder)]
     assert len(asked) == (not set_aside)
     names = [task.name for task in tasks.plan(request)]
@@ -642,9 +642,9 @@ def beside(places, tmp_path, monkeypatch):
                              "open_photographs(load_profile(profile), dataset)")
 
     def run(code):
-        write("02_train_row", f"import os, pathlib, time\nfrom bipartition import runs\n"
+        write("02_train_row", f"import os, pathlib, time\nfrom bipartition import files, runs\n"
                               f"place = pathlib.Path({str(tmp_path)!r})\n(place / row).touch()\n{code}\n"
-                              "runs.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
+                              "files.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
                               "{'threads': os.environ['OMP_NUM_THREADS']})")
         command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--steps", "data train",
                    "--jobs", "2"]
@@ -670,7 +670,7 @@ def test_two_notebooks_of_a_stage_are_executed_at_a_time_each_with_its_share_of_
     started = beside(MEET)
     said, complaint = started.communicate(timeout=300)
     assert started.returncode == 0, complaint
-    found = [runs.read_json(path)["threads"] for path in (places / "results").rglob("metrics.json")]
+    found = [files.read_json(path)["threads"] for path in (places / "results").rglob("metrics.json")]
     assert found == ["2", "2", "2"]  # of five
     assert said.index("[3/4] train-cartoons-chan_vese-seed0 ...") < said.index("[2/4] train-cartoons-casm-seed0: done")
     assert len(list((places / "results" / "tiny" / "notebooks").glob("train-*seed0.ipynb"))) == 3

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.datasets import Item, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
 from bipartition.datasets.prepare import checksum_at_hand, prepare, prepared_before
@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_locked_is_named_with_its_own_way_out(data, monke
     def refused(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(runs.fcntl, "flock", refused)
+    monkeypatch.setattr(files.fcntl, "flock", refused)
     with pytest.raises(OSError, match="cannot be locked: No locks available; name a place on another file system in .*DATA"):
         prepare("cartoons", 32, {"train": 6, "val": 6})
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from bipartition import runs
+from bipartition import files
 from bipartition.configuration import Configuration
 
 HEAD = '''
@@ -125,7 +125,7 @@ def test_another_number_of_processes_goes_on_where_the_first_were_stopped(script
     assert ended.returncode != 0
     assert spoken(ended) == [("classifier", "1"), ("chan_vese", "1")], ended.stderr
     folder = tmp_path / "runs" / "chan_vese" / "seed0"
-    assert runs.read_json(folder / "config.json")["device"].startswith("2 x cpu") == (first == 2)
+    assert files.read_json(folder / "config.json")["device"].startswith("2 x cpu") == (first == 2)
     ended = launched(second, script(GOES_ON), *given)
     assert ended.returncode == 0 and spoken(ended) == [("chan_vese", "2")], ended.stderr
     assert len((folder / "history.csv").read_text().splitlines()) == 3 and (folder / "metrics.json").is_file()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import DEFAULTS, Configuration, warm_up_configuration
 from bipartition.datasets.prepare import Prepared, checksum_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
@@ -38,7 +38,7 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     stale = []
     for row, by_seed in found.items():
         for seed, folder in runs.finished_seeds(profile.name, dataset, row).items():
-            data = checksum or runs.read_json(folder / "config.json").get("made_by", {}).get("data")
+            data = checksum or files.read_json(folder / "config.json").get("made_by", {}).get("data")
             made_by = made_today(profile, dataset, row, seed, data)
             if made_by and runs.is_finished(folder, made_by):
                 by_seed[seed] = folder
@@ -94,7 +94,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     from bipartition.networks import Classifier, judged_before
     from bipartition.prediction import predict
 
-    recorded = runs.read_json(folder / "config.json")["configuration"]
+    recorded = files.read_json(folder / "config.json")["configuration"]
     known = {field.name for field in dataclasses.fields(Configuration)}
     configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
     if configuration.size != images.shape[-1]:

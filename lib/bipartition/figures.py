@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bipartition import runs
+from bipartition import files
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
 from bipartition.rows import CAM, MEAN, ROWS
@@ -277,12 +277,12 @@ def save(figure: Figure, path: Path, text: str) -> Path:
 
     Neither holds a date or a version, so that the same figure gives the same bytes.
     """
-    runs.write_text(path.with_name(f"{path.name}.txt"), f"{text}\n")
+    files.write_text(path.with_name(f"{path.name}.txt"), f"{text}\n")
     nameless = {".pdf": {"CreationDate": None, "Producer": None, "Creator": None}, ".png": {"Software": None}}
     with mpl.rc_context(STYLE):
         for suffix, metadata in nameless.items():
             target = path.with_name(path.name + suffix)
-            with runs.place(target) as temporary:
+            with files.place(target) as temporary:
                 figure.savefig(temporary, dpi=200, metadata=metadata)
     return target
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
 from bipartition.machine import launched, threads
@@ -93,7 +93,7 @@ def reproduce(request: Request, jobs: int = 1) -> int:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
                             "and draw with one process afterwards")
     done = 0
-    with runs.alone(request.folder) if FIRST else contextlib.nullcontext():
+    with files.alone(request.folder) if FIRST else contextlib.nullcontext():
         _together()
         tasks = plan(request)
         begin = _bookkeeping(request, tasks)
@@ -218,9 +218,9 @@ def _say_sizes(request: Request) -> None:
 def _say_changed_code(request: Request) -> None:
     """Which of the runs that count other code has made, that nobody shows the old numbers of a new idea."""
     now = runs.method_code()
-    older = {folder: files for dataset in request.datasets for row in (*ROWS, WARM_UP)
+    older = {folder: code for dataset in request.datasets for row in (*ROWS, WARM_UP)
              for folder in runs.finished_seeds(request.profile.name, dataset, row).values()
-             if (files := runs.changed_code(folder, now))}
+             if (code := runs.changed_code(folder, now))}
     if not older:
         return
     from bipartition.companion import finished_folders
@@ -230,8 +230,8 @@ def _say_changed_code(request: Request) -> None:
         for by_seed in finished_folders(request.profile, dataset, None)[0].values():
             for folder in older.keys() & by_seed.values():
                 changed.setdefault(" and ".join(older[folder]), []).append(str(folder.relative_to(request.folder / "runs")))
-    for files, names in changed.items():
-        _say(f"changed since they were trained: {files}. {', '.join(sorted(names))} count as before; if their numbers would be "
+    for code, names in changed.items():
+        _say(f"changed since they were trained: {code}. {', '.join(sorted(names))} count as before; if their numbers would be "
              "other ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train "
              "anew")
 

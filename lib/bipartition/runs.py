@@ -1,9 +1,6 @@
-"""Where a run lives, what made it, and whether it is finished: the one module that knows paths and writes files."""
+"""Where a run lives, what made it, and whether it is finished: the one module that knows paths."""
 
 import ast
-import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import io
@@ -12,24 +9,20 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 import tokenize
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bipartition.configuration import DEFAULTS, Configuration
+from bipartition.files import read_json
 from bipartition.rows import ROWS
 
-__all__ = ["DISK_FULL", "IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "NoLocksError", "TRACKED_TRIALS", "alone",
-           "changed_code", "data_root", "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by",
-           "method_code", "method_version", "place", "prepared_root", "profiles_root", "project_root", "provenance",
-           "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
-           "write_array", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "changed_code", "data_root", "fingerprint",
+           "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version", "prepared_root",
+           "profiles_root", "project_root", "provenance", "read_json", "results_root", "run_folder", "tracked_trials",
+           "weights_file", "weights_source"]
 
 METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
@@ -42,9 +35,6 @@ METHOD_CODE = ("casm.py", "contours.py", "devices.py", "energies.py", "epochs.py
 IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
                     "sha256": "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"}
 """torchvision's IMAGENET1K_V1 of ResNet-18, as a run names its first weights."""
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says where a disk, or what one may use of it, is full."""
 
 
 def project_root() -> Path:
@@ -199,136 +189,6 @@ def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
 def _without_names(made_by: dict[str, Any]) -> dict[str, Any]:
     weights = made_by.get("weights") or {}
     return made_by | {"weights": weights.get("sha256") or weights.get("source")}
-
-
-class NoLocksError(OSError):
-    """A file system on which one process cannot keep others out."""
-
-
-@contextlib.contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Let one process at a time work on a folder, which need not be there yet; another waits, and says for whom.
-
-    The lock is the system's, on a hidden file beside the folder, and ends with its process.
-
-    Raises
-    ------
-    OSError
-        If the place cannot be written to.
-    NoLocksError
-        If its file system has none.
-    """
-    lock = work.with_name(f".{work.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write to {lock.parent}: {error.strerror}; check the folder and its permissions, or "
-                                   "name another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            print(f"process {stream.read().strip() or '?'} is at work on {work}: waiting for it to end (Ctrl-C gives up)",
-                  flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            raise NoLocksError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file "
-                                            "system in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
-
-
-@contextlib.contextmanager
-def place(path: Path) -> Iterator[Path]:
-    """Write a file completely or not at all: yields a temporary neighbour, flushes it to disk and renames it to `path`.
-
-    Raises
-    ------
-    OSError
-        As the file system says (no permission, disk full), with the target named; nothing half-written stays.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        way_out = "free some space" if error.errno in DISK_FULL else "check the folder and its permissions"
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {way_out}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote into a folder have left of `place`."""
-    for left in folder.glob(".*"):
-        if left.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", left.name):  # as tempfile names them
-            left.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a file that was renamed has its new name also after the power went."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Atomic file of what is in memory already.
-
-    PyTorch, safetensors and NumPy each have an error of their own for a full disk where they write themselves.
-    """
-    with place(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Atomic text file in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_json(path: Path, what: Any) -> None:
-    """Atomic, indented JSON with a final newline."""
-    write_text(path, json.dumps(what, indent=2) + "\n")
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Atomic ``.npy`` file."""
-    stream = io.BytesIO()
-    np.save(stream, array)
-    write_bytes(path, stream.getbuffer())
-
-
-def read_json(path: Path) -> Any:
-    """JSON of a file; {} if there is none.
-
-    Raises
-    ------
-    ValueError
-        If the file is no JSON, with its name and the way out.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}); delete it to make it again") from error
 
 
 def provenance() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bipartition import runs
+from bipartition import files
 from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders
 from bipartition.evaluation import (
@@ -89,7 +89,7 @@ def line_metrics(profile: Profile, dataset: str, prepared: Any, *, baselines: Se
     """
     groups, split = scored_classes(dataset, prepared), prepared.split("val")
     folders, stale = finished_folders(profile, dataset, prepared.checksum)
-    lines = {row: {seed: runs.read_json(folder / "metrics.json") for seed, folder in by_seed.items()}
+    lines = {row: {seed: files.read_json(folder / "metrics.json") for seed, folder in by_seed.items()}
              for row, by_seed in folders.items()}
     if maps := lines.pop(WARM_UP):
         lines[CAM] = maps
@@ -214,9 +214,9 @@ def seeds_table(found: Measured) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path, text: str = "") -> None:
     """``<path>.csv`` (four decimals) and, of its page `text`, ``<path>.md``."""
-    runs.write_text(path.with_suffix(".csv"), table.round(4).to_csv(index=False, lineterminator="\n"))
+    files.write_text(path.with_suffix(".csv"), table.round(4).to_csv(index=False, lineterminator="\n"))
     if text:
-        runs.write_text(path.with_suffix(".md"), text)
+        files.write_text(path.with_suffix(".md"), text)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
@@ -134,7 +134,7 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
     """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
     if not all(path.is_file() for path in task.outputs):
         return False
-    stamp, now = runs.read_json(_stamp(task, folder)), _fingerprint(task)
+    stamp, now = files.read_json(_stamp(task, folder)), _fingerprint(task)
     # An output that somebody wrote over since is not the task's; with and without notebooks a task leaves other ones.
     known = stamp.get("outputs", {})
     if stamp.get("inputs") == now["inputs"] and all(known.get(name, found) == found for name, found in now["outputs"].items()):
@@ -147,7 +147,7 @@ def is_up_to_date(task: Task, folder: Path) -> bool:
 
 def remember(task: Task, folder: Path, made_from: str | None = None) -> None:
     """Stamp a task as done from `made_from`, what `made_from_now` said when it began, or from its present inputs."""
-    runs.write_json(_stamp(task, folder), _fingerprint(task, made_from))
+    files.write_json(_stamp(task, folder), _fingerprint(task, made_from))
 
 
 def made_from_now(task: Task) -> str | None:
@@ -164,7 +164,7 @@ def forget(task: Task, folder: Path) -> None:
     _stamp(task, folder).unlink(missing_ok=True)
     for place in {path.parent for path in task.outputs}:
         if not place.is_relative_to(folder / "runs"):
-            runs.sweep(place)
+            files.sweep(place)
 
 
 def _data(request: Request, dataset: str) -> Task:
@@ -188,7 +188,7 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     def inputs() -> dict[str, Any]:
         return {"configuration": configuration.to_dict(), "prepared": _checksum(profile, dataset),
                 "weights": _weights_file(configuration), "method_version": runs.method_version(row),
-                "made_by": runs.read_json(folder / "config.json").get("made_by")}
+                "made_by": files.read_json(folder / "config.json").get("made_by")}
 
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
@@ -370,9 +370,9 @@ def _report(request: Request) -> Task:
 
 def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
     """What pages and pictures take from profile and code; an absolute path in `code` stays what it is."""
-    files = ("rows.py", "configuration.py", *code)
+    modules = ("rows.py", "configuration.py", *code)
     return {"profile": repr(profile), "method_version": runs.METHOD_VERSION,
-            "code": {name: _digest(Path(__file__).parent / name) for name in files}}
+            "code": {name: _digest(Path(__file__).parent / name) for name in modules}}
 
 
 def _notebooks() -> Path:

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save
 from torch import nn
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration, warm_up_configuration
 from bipartition.datasets.download import imagenet_weights
 from bipartition.datasets.prepare import Prepared, Split
@@ -77,7 +77,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     if accelerator.num_processes == 1 and _is_done(configuration, prepared, folder):  # on a disk that may be read-only
         report(f"{folder}: finished already")
         return
-    with runs.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
+    with files.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else _silent, accelerator)
         accelerator.wait_for_everyone()
@@ -109,10 +109,10 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     history, minutes, config["code"] = _resume(folder, made_by, learner, schedulers, accelerator)
     accelerator.wait_for_everyone()  # all have read what the first now writes
     if accelerator.is_main_process:
-        runs.sweep(folder)
+        files.sweep(folder)
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
-        runs.write_json(folder / "config.json", config | {"minutes": None})
+        files.write_json(folder / "config.json", config | {"minutes": None})
         if changed := runs.changed_code(folder, CODE):
             report(f"{folder}: goes on from epochs of other code ({', '.join(changed)}); delete checkpoint.pt to begin anew")
     if unused := unused_card():
@@ -127,7 +127,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
                 continue
             history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
             minutes += (time.perf_counter() - began) / 60
-            runs.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
+            files.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
             _save_checkpoint(folder, config, learner, schedulers, history, minutes)
             rate = steps * configuration.batch_size / (time.perf_counter() - began)
             report(_line(configuration, history[-1], rate))
@@ -170,11 +170,11 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     masks, logits = predict(learner, val.images, accelerator)
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
-    runs.write_array(folder / "masks.npy", masks)
-    runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
+    files.write_array(folder / "masks.npy", masks)
+    files.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
                                                          in learner.network.state_dict().items() if not judged_before(name)}))
-    runs.write_json(folder / "config.json", config)
-    runs.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "config.json", config)
+    files.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
@@ -228,7 +228,7 @@ def _save_checkpoint(folder: Path, config: dict[str, Any], learner: Learner, sch
         "history": history,
         "minutes": minutes,
     }, stream)
-    runs.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
+    files.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
 
 
 def _too_large(configuration: Configuration, accelerator: Accelerator, train: Split) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, warm_up_configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP, table_classes
@@ -70,7 +70,7 @@ def summary(folder: Path) -> dict[str, Any]:
     from bipartition.evaluation import interval
     from bipartition.tables import column
 
-    metrics, config = runs.read_json(folder / "metrics.json"), runs.read_json(folder / "config.json")
+    metrics, config = files.read_json(folder / "metrics.json"), files.read_json(folder / "config.json")
     numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
     counted = table_classes(metrics.get("classes") or ())
     classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in counted and entry["n"]]
@@ -136,7 +136,7 @@ def _check_columns(path: Path) -> None:
 
 def _append(path: Path, line: dict[str, Any]) -> None:
     """Add a line, also while another trial adds its own."""
-    with runs.alone(path):
+    with files.alone(path):
         begun = path.is_file() and path.stat().st_size > 0
         pd.DataFrame([line], columns=list(COLUMNS)).to_csv(path, mode="a", header=not begun, index=False, lineterminator="\n")
 

@@ -17,7 +17,7 @@ import numpy as np
 import pooch
 from PIL import Image
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
@@ -141,7 +141,7 @@ def fetch(name: str) -> Path:
     if name not in PARTS and name != "sbd":
         raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*PARTS, 'sbd'])}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
-    with runs.alone(folder):
+    with files.alone(folder):
         if name == "sbd":
             devkit = folder / "VOCdevkit" / "VOC2012"
             if not devkit.is_dir():
@@ -169,7 +169,7 @@ def imagenet_weights() -> Path:
     """
     if path := _verified(ARCHIVES["resnet18"]):
         return path
-    with runs.alone(_raw() / "archives"):
+    with files.alone(_raw() / "archives"):
         return _archives("resnet18", ("resnet18",))["resnet18"]
 
 
@@ -238,7 +238,7 @@ def _download(archive: Archive, way_out: str) -> Path:
                 resuming.discard()
                 reason = error
             except OSError as error:
-                if error.errno in (*runs.DISK_FULL, errno.EACCES, errno.EROFS):
+                if error.errno in (*files.DISK_FULL, errno.EACCES, errno.EROFS):
                     raise
                 reason = error
                 break
@@ -338,6 +338,6 @@ def _add_sbd(archive: Path, devkit: Path) -> None:
                 image = Image.fromarray(codes.astype(np.uint8))
                 image.putpalette(palette)
                 image.save(masks / f"{name}.png")
-    runs.write_text(lists / "trainaug.txt", "\n".join(names) + "\n")
+    files.write_text(lists / "trainaug.txt", "\n".join(names) + "\n")
     usual = "" if len(names) == TRAINAUG else f", where VOC 2012 and SBD as published give {TRAINAUG:,}"
     print(f"sbd: {len(names):,} photographs in trainaug{usual}", flush=True)

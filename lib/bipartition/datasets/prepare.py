@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.datasets import DataSet, Item, open_dataset
 from bipartition.datasets.folders import Interrupted, completed, unfinished
 from bipartition.datasets.photographs import describe_files
@@ -144,12 +144,12 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
         if (prepared := _open(folder)) is not None:
             return prepared
         items, left_out = _usable(dataset)
-        with runs.alone(folder):
+        with files.alone(folder):
             return _open(folder) or _make(dataset, items, left_out, size, folder, made_by)
-    except runs.NoLocksError:
+    except files.NoLocksError:
         raise
     except OSError as error:
-        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno in runs.DISK_FULL
+        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno in files.DISK_FULL
                    else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
         reason = error.__cause__ if isinstance(error.__cause__, OSError) else error  # without the way out that one has told
         raise OSError(error.errno, f"cannot write {folder}: {reason.strerror or reason}; {way_out}") from error
@@ -188,7 +188,7 @@ def _place(name: str, size: int, options: dict[str, Any], stamp: str) -> tuple[P
 
 def _open(folder: Path) -> Prepared | None:
     """What lies in `folder`, or None if it is not all there."""
-    if not (about := runs.read_json(folder / "prepared.json")):
+    if not (about := files.read_json(folder / "prepared.json")):
         return None
     for name, length in about["files"].items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != length:
@@ -219,10 +219,10 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     started = time.perf_counter()
     with completed(folder, go_on=True) as partial:
         digests = _decode(dataset, items, size, partial)
-        runs.write_text(partial / "index.csv", _index(items, dataset.classes))
+        files.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
         digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
-        runs.write_json(partial / "prepared.json", {
+        files.write_json(partial / "prepared.json", {
             "name": dataset.name,
             "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
             "all_classes": list(dataset.classes),
@@ -339,7 +339,7 @@ def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]
 def _done(path: Path) -> int:
     """How many pictures a killed preparation has recorded; a line that it did not end is cut off."""
     if not path.is_file():
-        runs.write_text(path, "id,width,height,sha256\n")
+        files.write_text(path, "id,width,height,sha256\n")
     whole = path.read_bytes()
     whole = whole[:whole.rfind(b"\n") + 1]
     os.truncate(path, len(whole))
