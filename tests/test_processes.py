@@ -21,10 +21,11 @@ from accelerate import Accelerator
 
 from bipartition import runs, training
 from bipartition.configuration import Configuration
+from bipartition.cuts import random_cuts
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine, mean_over_processes, my_share
 from bipartition.epochs import Material, train_epoch, unit_range
-from bipartition.learners import build_learner, random_cuts
+from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 
 folder, configuration = Path(sys.argv[1]), Configuration(**json.loads(sys.argv[2]))

@@ -28,8 +28,8 @@ METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
 
-METHOD_CODE = ("casm.py", "contours.py", "devices.py", "energies.py", "epochs.py", "evaluation.py", "learners.py",
-               "networks.py", "objectives.py", "prediction.py", "training.py")
+METHOD_CODE = ("autoencoder.py", "casm.py", "contours.py", "convolutions.py", "cuts.py", "devices.py", "energies.py",
+               "epochs.py", "evaluation.py", "learners.py", "networks.py", "objectives.py", "prediction.py", "training.py")
 """Modules that decide what a run computes and what is measured of it: see `changed_code`."""
 
 IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
