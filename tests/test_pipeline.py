@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import yaml
 
-from bipartition import datasets, files, machine, notebooks, pipeline, runs, tasks
+from bipartition import datasets, files, machine, notebooks, pipeline, runs, stamps, tasks
 from bipartition.beside import Aside, at_a_time
 from bipartition.companion import made_today, open_photographs
 from bipartition.notebooks import NotebookError, execute, parameter_names
@@ -120,8 +120,8 @@ def test_changed_rows_and_readings_are_drawn_and_reported_without_training(stage
     stage.clear()
     report = places / "results" / "tiny" / "report.html"
     report.write_text("old", encoding="utf-8")
-    digest = tasks._digest
-    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == file else digest(path))
+    digest = tasks.file_digest
+    monkeypatch.setattr(tasks, "file_digest", lambda path: "other" if path.name == file else digest(path))
     main(["--profile", str(tiny_profile)])
     assert stage == DRAWN and report.read_text(encoding="utf-8") != "old"
 
@@ -141,8 +141,8 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()
-    digest = tasks._digest
-    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == file else digest(path))
+    digest = tasks.file_digest
+    monkeypatch.setattr(tasks, "file_digest", lambda path: "other" if path.name == file else digest(path))
     main(["--profile", str(tiny_profile)])
     assert stage == done
 
@@ -207,7 +207,7 @@ def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, mon
         shown.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
         source.write_text("new", encoding="utf-8")
 
-    task = tasks.Task(name="show", inputs=lambda: source.read_text(encoding="utf-8"), outputs=(shown,), action=show)
+    task = stamps.Task(name="show", inputs=lambda: source.read_text(encoding="utf-8"), outputs=(shown,), action=show)
     monkeypatch.setattr(pipeline, "plan", lambda request: [task])
     request = request_for(str(tiny_profile))
     assert [reproduce(request) for _ in range(3)] == [1, 1, 0] and shown.read_text(encoding="utf-8") == "new"
@@ -435,7 +435,7 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
                                    tasks._checksum(request.profile, "cartoons"))
             files.write_json(run / "config.json", {"made_by": made_by})
             files.write_json(run / "metrics.json", {})
-    asked = [task for task in tasks.plan(request) if task.name == "weights" and not tasks.is_up_to_date(task, request.folder)]
+    asked = [task for task in tasks.plan(request) if task.name == "weights" and not stamps.is_up_to_date(task, request.folder)]
     assert len(asked) == (not set_aside)
     names = [task.name for task in tasks.plan(request)]
     assert set_aside == "named" or names.index("weights") == 1
@@ -443,7 +443,7 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
         path.write_text(path.read_text(encoding="utf-8").replace("epochs: 1", "epochs: 2"), encoding="utf-8")
         request = request_for(str(path), steps="data train", notebooks=False)
         again = next(task for task in tasks.plan(request) if task.name == "weights")
-        assert not tasks.is_up_to_date(again, request.folder)
+        assert not stamps.is_up_to_date(again, request.folder)
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), steps="data"))]
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), rows="chan_vese_only"))]
 

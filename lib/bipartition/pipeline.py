@@ -20,7 +20,8 @@ from bipartition.datasets import NAMES
 from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS, WARM_UP
-from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, made_from_now, plan, remember
+from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
+from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 

@@ -1,9 +1,8 @@
-"""The steps from photographs to the report: what each is made from, what it leaves, and whether it is up to date.
+"""The steps from photographs to the report: what each is made from, what it leaves, and what does it.
 
 Nothing heavy is imported until there is something to do, so that a second ``make reproduce`` answers at once.
 """
 
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -15,8 +14,9 @@ from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
+from bipartition.stamps import Task, file_digest
 
-__all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "made_from_now", "plan", "remember"]
+__all__ = ["ON_REQUEST", "STEPS", "Request", "plan"]
 
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
@@ -90,27 +90,6 @@ class Request:
         return self.profile.folder
 
 
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One step of the way.
-
-    ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.  Where
-    ``makes_inputs``, some of the first are there only once it is done.
-    ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
-    same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
-    another process can do it too.
-    """
-
-    name: str
-    inputs: Callable[[], Any]
-    outputs: tuple[Path, ...]
-    action: Callable[[], None]
-    recheck: Callable[[], bool] = lambda: False
-    stage: str = ""
-    makes_inputs: bool = False
-    notebook: tuple[Path, Path, dict[str, Any]] | None = None
-
-
 def plan(request: Request) -> list[Task]:
     """All tasks of a request in the order of their dependencies, whether up to date or not."""
     tasks = []
@@ -130,43 +109,6 @@ def plan(request: Request) -> list[Task]:
     return tasks
 
 
-def is_up_to_date(task: Task, folder: Path) -> bool:
-    """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
-    if not all(path.is_file() for path in task.outputs):
-        return False
-    stamp, now = files.read_json(_stamp(task, folder)), _fingerprint(task)
-    # An output that somebody wrote over since is not the task's; with and without notebooks a task leaves other ones.
-    known = stamp.get("outputs", {})
-    if stamp.get("inputs") == now["inputs"] and all(known.get(name, found) == found for name, found in now["outputs"].items()):
-        return True
-    if not task.recheck():
-        return False
-    remember(task, folder)
-    return True
-
-
-def remember(task: Task, folder: Path, made_from: str | None = None) -> None:
-    """Stamp a task as done from `made_from`, what `made_from_now` said when it began, or from its present inputs."""
-    files.write_json(_stamp(task, folder), _fingerprint(task, made_from))
-
-
-def made_from_now(task: Task) -> str | None:
-    """Digest of a task's inputs before its work: what is changed meanwhile is not in it.  None where the task makes some."""
-    return None if task.makes_inputs else runs.fingerprint(task.inputs())
-
-
-def forget(task: Task, folder: Path) -> None:
-    """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished.
-
-    What an earlier try left half-written goes too, but for the folders of runs: somebody may be at work there, and who trains
-    sweeps them.
-    """
-    _stamp(task, folder).unlink(missing_ok=True)
-    for place in {path.parent for path in task.outputs}:
-        if not place.is_relative_to(folder / "runs"):
-            files.sweep(place)
-
-
 def _data(request: Request, dataset: str) -> Task:
     profile = request.profile
 
@@ -176,7 +118,7 @@ def _data(request: Request, dataset: str) -> Task:
 
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
-        inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
+        inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": file_digest(_notebook("data"))},
         makes_inputs=True, instead=prepare)
 
 
@@ -248,7 +190,7 @@ def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
                 "weights": _first_weights(request.profile, dataset),
-                "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
+                "read": _read(request.profile, code), "notebook": file_digest(_notebook(name))}
 
     prepares = not {"data", "train"} & set(request.steps) and _checksum(request.profile, dataset) is None
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs],
@@ -273,7 +215,7 @@ def _pets(request: Request) -> Task:
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
+                "read": _read(request.profile, code), "notebook": file_digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
@@ -340,7 +282,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 def _lesson(request: Request, path: Path) -> Task:
     """A learning notebook as it is, its copy with all pictures."""
     return _executed(request, path.stem, path, {}, stage="lessons",
-                     inputs=lambda: {"notebook": _digest(path), "library": runs.library_digest()})
+                     inputs=lambda: {"notebook": file_digest(path), "library": runs.libraryfile_digest()})
 
 
 def _provenance(request: Request) -> Task:
@@ -365,14 +307,14 @@ def _report(request: Request) -> Task:
                for kind in ("png", "txt"))]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {"read": _read(request.profile, ["report.py", "report.html.jinja"]),
-                                "parts": {part: _digest(request.folder / part) for part in parts}})
+                                "parts": {part: file_digest(request.folder / part) for part in parts}})
 
 
 def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
     """What pages and pictures take from profile and code; an absolute path in `code` stays what it is."""
     modules = ("rows.py", "configuration.py", *code)
     return {"profile": repr(profile), "method_version": runs.METHOD_VERSION,
-            "code": {name: _digest(Path(__file__).parent / name) for name in modules}}
+            "code": {name: file_digest(Path(__file__).parent / name) for name in modules}}
 
 
 def _notebooks() -> Path:
@@ -423,21 +365,5 @@ def _weights_file(configuration: Configuration) -> list | None:
 
 def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
     """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
-    return {f"{row}/seed{seed}": _digest(folder / "metrics.json") + _digest(folder / "config.json")
+    return {f"{row}/seed{seed}": file_digest(folder / "metrics.json") + file_digest(folder / "config.json")
             for row in rows for seed, folder in runs.finished_seeds(request.profile.name, dataset, row).items()}
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except FileNotFoundError:
-        return "missing"
-
-
-def _stamp(task: Task, folder: Path) -> Path:
-    return folder / ".stamps" / f"{task.name}.json"
-
-
-def _fingerprint(task: Task, made_from: str | None = None) -> dict[str, Any]:
-    return {"inputs": made_from or runs.fingerprint(task.inputs()),
-            "outputs": {path.name: _digest(path) for path in task.outputs}}
