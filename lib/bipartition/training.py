@@ -89,13 +89,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         report(f"{folder}: finished already")
         return
     made_by = runs.made_by(configuration, prepared.checksum)
-    needs_warm_up = configuration.network not in (WARM_UP, "autoencoder") and configuration.warmup_epochs > 0
-    start = None
-    if needs_warm_up:
-        warm_up = folder.parent.parent / WARM_UP / folder.name
-        train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
-        start = warm_up / "model.safetensors"
-
+    start = _warmed_up(configuration, prepared, folder, profile, report)
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
     config = {
@@ -145,6 +139,16 @@ def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> 
     """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
     usable = configuration.row != WARM_UP or (folder / "model.safetensors").is_file()
     return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
+
+
+def _warmed_up(configuration: Configuration, prepared: Prepared, folder: Path, profile: str,
+               report: Callable[[str], None]) -> Path | None:
+    """The model of the row's warm-up, which is trained now unless another row has done it; None for a row without any."""
+    if configuration.network in (WARM_UP, "autoencoder") or configuration.warmup_epochs == 0:
+        return None
+    warm_up = folder.parent.parent / WARM_UP / folder.name
+    train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
+    return warm_up / "model.safetensors"
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
