@@ -106,9 +106,10 @@ def _count_operations(name: str) -> None:
     from torch.utils.flop_counter import flop_registry
 
     from bipartition.configuration import warm_up_configuration
+    from bipartition.convolutions import PatchConvolution
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
-    from bipartition.networks import Classifier, PatchConvolution
+    from bipartition.networks import Classifier
     from bipartition.profiles import configuration_for, load_profile
 
     class Counted(TorchDispatchMode):

@@ -95,7 +95,7 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     judge.eval()
     split = prepared.split("val")
     chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
-    objects, void = object_truth(split.masks[chosen], split.truth_codes[chosen])
+    objects, void = object_truth(split.masks[chosen])
     reach = 2 * round(STEP * configuration.size / 112) + 1
     truth = torch.from_numpy(objects)[:, None].float()
     candidates = {
@@ -159,8 +159,7 @@ def _teach(learner: PartitionLearner, train: Split, chosen: np.ndarray) -> None:
     """One step towards the true masks; about half of the batches are mirrored, void pixels do not count."""
     device = learner.accelerator.device
     mirrored = bool(chosen[0] % 2)
-    objects, void = (torch.from_numpy(array).to(device) for array in
-                     object_truth(train.masks[chosen], train.truth_codes[chosen]))
+    objects, void = (torch.from_numpy(array).to(device) for array in object_truth(train.masks[chosen]))
     image = unit_range(torch.from_numpy(np.array(train.images[chosen])).to(device))
     if mirrored:
         image, objects, void = image.flip(-1), objects.flip(-1), void.flip(-1)

@@ -79,7 +79,7 @@ def trained(in_common):
 
     Tests of other processes use it at the same time: nothing in it may be changed.
     """
-    from bipartition import runs  # not above: test_mutations puts another library in this one's place first
+    from bipartition import files  # not above: test_mutations puts another library in this one's place first
 
     folder = in_common / "trained"
     path = folder / "tiny.yaml"
@@ -90,9 +90,9 @@ def trained(in_common):
         "PYTHONPATH": str(ROOT / "lib"),
     }
     command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(path), "--no-notebooks"]
-    with runs.alone(folder):  # who comes second finds it finished: there is nothing to do, in half a second
+    with files.alone(folder):  # who comes second finds it finished: there is nothing to do, in half a second
         if not path.exists():
-            runs.write_text(path, TINY)
+            files.write_text(path, TINY)
         ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment

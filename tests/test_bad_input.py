@@ -19,7 +19,7 @@ import torch
 import yaml
 from PIL import Image
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.datasets import open_dataset
 from bipartition.datasets.download import ARCHIVES, fetch, imagenet_weights, unpack
@@ -340,13 +340,13 @@ def _(folder):
 @case("places", "a results folder that is a file", "cannot write", "results.txt", "check the folder and its permissions")
 def _(folder):
     (folder / "results.txt").write_text("a file", encoding="utf-8")
-    runs.write_text(folder / "results.txt" / "table1.csv", "x")
+    files.write_text(folder / "results.txt" / "table1.csv", "x")
 
 
 @case("places", "a broken JSON file of a run", "config.json is not readable as JSON", "delete it to make it again")
 def _(folder):
     (folder / "config.json").write_text("{", encoding="utf-8")
-    runs.read_json(folder / "config.json")
+    files.read_json(folder / "config.json")
 
 
 @case("device", "`ACCELERATE_TORCH_DEVICE=cuda` with all cards hidden", "ACCELERATE_TORCH_DEVICE = 'cuda'",

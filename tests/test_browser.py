@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bipartition import runs
+from bipartition import files
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
 
@@ -64,7 +64,7 @@ def browse(profile, *options):
 
 def look(folder, address, profile, width, *options):
     """What the report is like in a frame of `width` pixels, and what the browser complains of."""
-    runs.write_text(folder / "probe.html", PROBE.format(width=width))
+    files.write_text(folder / "probe.html", PROBE.format(width=width))
     done = browse(profile, *options, "--dump-dom", f"{address}/probe.html")
     found = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
     assert found, done.stdout[-1000:] + done.stderr[-2000:]
@@ -102,6 +102,6 @@ def test_a_page_that_is_too_wide_or_lacks_a_picture_is_noticed(served, tmp_path)
     folder, address = served
     page = (folder / "report.html").read_text(encoding="utf-8")
     spoilt = page.replace("<body>", '<body><div style="width: 900px">wide</div><img src="no.png">')
-    runs.write_text(folder / "report.html", spoilt)
+    files.write_text(folder / "report.html", spoilt)
     found, _ = look(folder, address, tmp_path / "browser", 360)
     assert found["scroll"] > 360 and found["wide"] and found["broken"] == 1 and found["silent"] == 1

@@ -1,5 +1,7 @@
 """What a notebook asks for first: the history of a run as it was written, and drawn."""
 
+import dataclasses
+
 import pytest
 
 from bipartition import runs
@@ -17,6 +19,13 @@ from bipartition.profiles import configuration_for, load_profile
 def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_row_does_not_have(profile, row, said):
     loaded = load_profile(profile)
     assert changed_here(configuration_for(loaded, loaded.datasets[0], row, 0)) == said
+
+
+def test_a_caption_names_the_auto_encoders_also_where_only_their_poolings_are_other_ones():
+    demo = load_profile("demo")
+    configuration = dataclasses.replace(configuration_for(demo, "cartoons", "chan_vese_only", 0), autoencoder_width=64)
+    assert changed_here(configuration) == ("Other than in the paper: pictures of 64 pixels, auto-encoders with 3 poolings; how "
+                                           "method and training are read: see README.")
 
 
 @pytest.mark.slow

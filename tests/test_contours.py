@@ -116,7 +116,7 @@ class TestFillVoid:
         truth = np.zeros((1, 20, 20), np.uint8)
         truth[0, 4:16, 4:16] = VOID
         truth[0, 8:12, 8:12] = 3
-        is_object, is_void = object_truth(truth, [3])
+        is_object, is_void = object_truth(truth)
         filled = fill_void(is_object, is_void)[0]
         assert filled[10, 6:14].all() and not filled[10, :6].any() and not filled[10, 14:].any()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import http.server
@@ -418,6 +419,18 @@ def test_full_disk_is_noticed_before_the_download(pets, monkeypatch):
     with pytest.raises(OSError, match=r"dogs-vs-cats needs .* and 0.00 MB are free; .*DOGS_VS_CATS_ROOT"):
         fetch("dogs-vs-cats")
     assert pets.asked == []
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_a_disk_or_a_quota_that_fills_up_is_no_dropped_connection(pets, monkeypatch, code):
+    def full(*_, **__):
+        raise OSError(code, "no room")
+
+    monkeypatch.setattr(transfer.Resuming, "_tell", full)
+    pets.offer("dogs-vs-cats", ("/", "/ranges/"))
+    with pytest.raises(OSError, match="no room") as caught:
+        fetch("dogs-vs-cats")
+    assert caught.value.errno == code and len(pets.asked) == 1
 
 
 def test_unknown_name_lists_what_there_is():

@@ -72,15 +72,14 @@ class TestEvaluate:
     def test_own_class_makes_other_objects_background(self):
         truth = np.array([[[1, 2], [0, 0]]], np.uint8)
         masks = np.array([[[255, 0], [0, 0]]], np.uint8)
-        split = split_of(truth, codes=[1])
-        assert evaluate(masks, split, ["dog"])["mean_iou"] == 0.5
-        assert evaluate(masks, split, ["dog"], truth="own")["mean_iou"] == 1
-        with pytest.raises(ValueError, match="'any' or 'own'"):
-            evaluate(masks, split, ["dog"], truth="largest")
+        found = evaluate(masks, split_of(truth, codes=[1]), ["dog"])
+        assert found["mean_iou"] == 0.5 and found["per_image"][0]["own_iou"] == 1
 
-    def test_own_iou_is_that_of_the_other_reading_whichever_is_the_main_one(self):
+    def test_own_iou_is_the_iou_where_the_truth_has_no_other_objects(self):
         masks, split = random_case()
-        any_object, own = (evaluate(masks, split, ["dog", "cat"], truth=truth)["per_image"] for truth in ("any", "own"))
+        own_alone = split_of(np.where(np.isin(split.masks, (VOID, 0)) | (split.masks == split.truth_codes[:, None, None]),
+                                      split.masks, 0), labels=split.labels, codes=split.truth_codes)
+        any_object, own = (evaluate(masks, truth, ["dog", "cat"])["per_image"] for truth in (split, own_alone))
         assert [line["own_iou"] for line in any_object] == [line["own_iou"] for line in own] == [line["iou"] for line in own]
 
     def test_a_picture_without_its_own_class_has_no_own_iou(self):
@@ -180,7 +179,7 @@ class TestAveragePrecision:
 
     def test_void_says_nothing_and_no_object_has_no_number(self):
         masks, split = random_case(count=1)
-        objects, void = object_truth(split.masks, [1])
+        objects, void = object_truth(split.masks)
         changed = np.where(void, 255 - masks, masks)
         assert average_precision(masks, objects, void) == average_precision(changed, objects, void)
         assert np.isnan(average_precision(masks, np.zeros_like(objects), void))[0]

@@ -3,17 +3,9 @@
 import pytest
 import torch
 from torch import nn
-from torchvision.models import resnet18, vgg16_bn
+from torchvision.models import resnet18
 
-from bipartition.networks import (
-    AutoEncoder,
-    BiPartitionNetwork,
-    Classifier,
-    Decoder,
-    PatchConvolution,
-    TapConvolution,
-    fused_decoders,
-)
+from bipartition.networks import BiPartitionNetwork, Classifier, Decoder, fused_decoders
 
 
 @pytest.fixture
@@ -141,58 +133,6 @@ class TestDecoder:
         x = decoder.combine(torch.cat(maps, dim=1))
         expected = torch.sigmoid(nn.functional.interpolate(x, size=(64, 64), mode="bilinear", align_corners=False))
         torch.testing.assert_close(decoder(features, (64, 64)), expected)
-
-    @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
-    @pytest.mark.parametrize(("stride", "size"), [(1, (2, 2)), (1, (4, 3)), (1, (1, 1)), (2, (4, 4)), (2, (7, 5)), (1, (9, 4))])
-    def test_a_convolution_by_its_patches_is_the_convolution_with_its_gradients(self, stride, size, memory):
-        convolution = nn.Conv2d(6, 5, 3, stride=stride, padding=1, bias=False).double().to(memory_format=memory)
-        patches = PatchConvolution(nn.Conv2d(6, 5, 3, stride=stride, padding=1, bias=False)).double()
-        patches.load_state_dict(convolution.state_dict())
-        torch.testing.assert_close(patches.state_dict(), convolution.state_dict(), rtol=0, atol=0)
-        x = torch.randn(2, 6, *size, dtype=torch.float64).to(memory_format=memory).requires_grad_(True)
-        expected, answer = convolution(x), patches(x)
-        torch.testing.assert_close(answer, expected)
-        weight = torch.randn_like(expected)
-        own, kernels = torch.autograd.grad((weight * answer).sum(), [x, patches.weight])
-        other, expected_kernels = torch.autograd.grad((weight * expected).sum(), [x, convolution.weight])
-        torch.testing.assert_close(own, other)
-        torch.testing.assert_close(kernels.view(5, 3, 3, 6).permute(0, 3, 1, 2), expected_kernels)
-
-    def test_a_convolution_by_its_patches_is_as_exact_as_the_usual_one_under_autocast(self):
-        convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
-        patches = PatchConvolution(convolution)
-        x, weight = torch.randn(2, 4, 256, 4, 4, dtype=torch.bfloat16)  # what reaches it from the layer before, and after
-
-        def found(network, dtype):
-            inputs = x.to(dtype).requires_grad_(True)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-                answer = network(inputs)
-            return answer.detach(), torch.autograd.grad((weight * answer).sum(), inputs)[0]
-
-        usual, own = found(convolution, torch.bfloat16), found(patches, torch.bfloat16)
-        exact = found(convolution.double(), torch.float64)
-        for theirs, ours, truth in zip(usual, own, exact, strict=True):
-            error = (ours - truth).norm() / truth.norm()
-            assert error < 0.01 and error < 1.5 * (theirs - truth).norm() / truth.norm()
-
-    @pytest.mark.parametrize("shape", [(5, 53), (5, 54, 1, 1), (5, 7, 3, 3)])
-    def test_kernels_of_another_shape_are_refused(self, shape):
-        patches = PatchConvolution(nn.Conv2d(6, 5, 3, padding=1, bias=False))
-        with pytest.raises(RuntimeError, match="size mismatch for weight"):
-            patches.load_state_dict({"weight": torch.zeros(shape)})
-
-    @pytest.mark.parametrize(("outputs", "size"), [(1, (7, 5)), (3, (4, 4)), (3, (1, 1))])
-    def test_a_convolution_by_its_taps_is_the_convolution_with_its_gradients(self, outputs, size):
-        taps, convolution = TapConvolution(6, outputs).double(), nn.Conv2d(6, outputs, 3, padding=1).double()
-        convolution.load_state_dict(taps.state_dict())
-        x = torch.randn(2, 6, *size, dtype=torch.float64, requires_grad=True)
-        weight = torch.randn(2, outputs, *size, dtype=torch.float64)
-        expected, answer = convolution(x), taps(x)
-        torch.testing.assert_close(answer, expected)
-        for own, other in zip(torch.autograd.grad((weight * answer).sum(), [x, taps.weight, taps.bias]),
-                              torch.autograd.grad((weight * expected).sum(), [x, convolution.weight, convolution.bias]),
-                              strict=True):
-            torch.testing.assert_close(own, other)
 
     def test_three_fused_decoders_answer_as_three_alone(self, classifier, image):
         features = classifier.eval()(image)[1]
@@ -339,41 +279,3 @@ class TestBiPartitionNetwork:
             answers.append(BiPartitionNetwork(Classifier(6), matrices=False, classifier_learns=learns).eval()(image))
         for other in answers[1:]:
             torch.testing.assert_close(other.background_logits, answers[0].background_logits)
-
-
-class TestAutoEncoder:
-    def test_the_encoder_is_vgg16s(self):
-        ours = AutoEncoder(matrices=False, width=64).encoder.state_dict()
-        theirs = vgg16_bn(weights=None).features.state_dict()
-        assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
-
-    @pytest.mark.parametrize("matrices", [False, True])
-    def test_it_answers_with_grey_pictures_of_the_same_size(self, image, matrices):
-        torch.manual_seed(0)
-        partition = AutoEncoder(matrices=matrices, width=8)(image)
-        assert partition.background_mask.shape == (3, 1, 64, 64) and partition.image_logits is None
-        assert (partition.matrices is not None) == matrices
-        assert partition.background_mask.sub(0.5).abs().max() < 0.1
-
-    def test_f_and_b_start_apart_so_that_the_mask_has_a_gradient(self, image):
-        torch.manual_seed(0)
-        foreground_matrix, background_matrix = AutoEncoder(matrices=True, width=8)(image).matrices
-        assert (foreground_matrix - background_matrix).abs().mean() > 0.05
-
-    def test_signals_keep_their_size_through_all_layers(self, image):
-        torch.manual_seed(0)
-        network = AutoEncoder(matrices=False, width=16)
-        hidden = network.decoder[:-1](network.encoder(image))
-        assert 0.05 < hidden.std().item() / image.std().item() < 20
-
-    @pytest.mark.parametrize("poolings", [2, 5])
-    def test_fewer_poolings_leave_a_finer_code_and_a_mask_of_the_same_size(self, image, poolings):
-        network = AutoEncoder(matrices=False, width=8, poolings=poolings)
-        assert network.encoder(image).shape[2:] == (64 // 2**poolings, 64 // 2**poolings)
-        assert network(image).background_mask.shape == (3, 1, 64, 64)
-
-    def test_fewer_poolings_keep_every_convolution(self):
-        kept, full = (AutoEncoder(matrices=False, width=8, poolings=poolings).encoder for poolings in (3, 5))
-        shapes = [[tuple(module.weight.shape) for module in network if isinstance(module, nn.Conv2d)]
-                  for network in (kept, full)]
-        assert shapes[0] == shapes[1] and len(shapes[0]) == 13

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition import runs
+from bipartition import files
 from bipartition.notebooks import execute, parameter_names
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS
@@ -139,7 +139,7 @@ def executed_on_tiny_runs(name, executed, root, monkeypatch):
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     copy = folder / f"{name}.ipynb"
-    with runs.alone(copy):
+    with files.alone(copy):
         if not copy.exists():
             execute(root / "notebooks" / copy.name, copy, {"profile": str(profile)})
     return copy

@@ -6,7 +6,7 @@ import torch
 import yaml
 from torchvision.models import resnet18
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.companion import open_photographs
 from bipartition.pipeline import main
 from bipartition.profiles import load_profile
@@ -42,12 +42,12 @@ def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
     for dataset in ("voc2012", "dogs-vs-cats"):
         for row in ROWS:
             folder = runs.run_folder(profile.name, dataset, row, 0)
-            config = runs.read_json(folder / "config.json")
+            config = files.read_json(folder / "config.json")
             assert config["configuration"]["size"] == 224
             first = "none" if ROWS[row].network == "autoencoder" else "resnet18.pth"
             assert config["made_by"]["weights"]["source"] == first
             assert np.load(folder / "masks.npy").shape[1:] == (224, 224)
-            mean = runs.read_json(folder / "metrics.json")["mean_iou"]
+            mean = files.read_json(folder / "metrics.json")["mean_iou"]
             assert (mean is None) == (dataset == "dogs-vs-cats")
     prepared = open_photographs(profile, "voc2012")
     table = table1(line_metrics(profile, "voc2012", prepared, baselines=()))

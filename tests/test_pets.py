@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bipartition import pets, runs
+from bipartition import companion, files, pets, runs
 from bipartition.datasets.prepare import prepare
 from bipartition.notebooks import execute
 from bipartition.pipeline import reproduce, request_for
@@ -57,7 +57,7 @@ def profile(trained, monkeypatch):
 
 @pytest.mark.slow
 def test_each_finished_run_is_measured_by_class(profile, tmp_path):
-    (folders, stale), prepared = pets.finished_folders(profile), pets.open_pets(profile)
+    (folders, stale), prepared = pets.measurable_folders(profile), pets.open_pets(profile)
     assert list(folders) == ["chan_vese", "mumford_shah_only", "cam"] and not stale
     found = pets.measured(folders, prepared)
     table = pets.pets_table(found)
@@ -78,21 +78,21 @@ def test_each_finished_run_is_measured_by_class(profile, tmp_path):
 
 @pytest.mark.slow
 def test_masks_are_those_of_the_run_itself(profile):
-    folder = pets.finished_folders(profile)[0]["chan_vese"][0]
+    folder = pets.measurable_folders(profile)[0]["chan_vese"][0]
     prepared = prepare("dogs-vs-cats", 32)
-    masks, logits = pets.predicted_masks(folder, prepared.split("val").images)
+    masks, logits = companion.predicted_masks(folder, prepared.split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (2, 2)
     with pytest.raises(ValueError, match="trained at 32 pixels, the pictures have 16"):
-        pets.predicted_masks(folder, np.zeros((1, 3, 16, 16), np.uint8))
+        companion.predicted_masks(folder, np.zeros((1, 3, 16, 16), np.uint8))
 
 
 @pytest.mark.slow
 def test_classes_are_compared_by_name_not_by_place(profile, monkeypatch):
     """A run whose classes come dog first, and names every picture by its second class, is right about cats."""
-    prepared, folder = pets.open_pets(profile), pets.finished_folders(profile)[0]["chan_vese"][0]
+    prepared, folder = pets.open_pets(profile), pets.measurable_folders(profile)[0]["chan_vese"][0]
     split = prepared.split("val")
     answers = np.tile([0.0, 1.0], (len(split.labels), 1))
-    monkeypatch.setattr(pets, "predicted_masks", lambda *_: (np.zeros(split.masks.shape, np.uint8), answers))
+    monkeypatch.setattr(companion, "predicted_masks", lambda *_: (np.zeros(split.masks.shape, np.uint8), answers))
     monkeypatch.setattr(pets, "NAMES", ("dog", "cat"))
     table = pets.pets_table(pets.measured({"chan_vese": {0: folder}}, prepared)).set_index(["row", "class"])
     assert table["accuracy"]["chan_vese"].to_dict() == {"cat": 1.0, "dog": 0.0, "mean": 0.5}
@@ -101,7 +101,7 @@ def test_classes_are_compared_by_name_not_by_place(profile, monkeypatch):
 @pytest.mark.slow
 def test_a_run_of_another_configuration_is_named_and_not_measured(profile):
     changed = dataclasses.replace(profile, per_row={"chan_vese": {"alpha": 2.0}})
-    folders, stale = pets.finished_folders(changed)
+    folders, stale = pets.measurable_folders(changed)
     assert list(folders) == ["mumford_shah_only", "cam"] and stale == ["chan_vese/seed0"]
 
 
@@ -111,8 +111,8 @@ def test_a_run_whose_validation_part_lacks_a_class_keeps_all_that_it_was_trained
     request = request_for(str(tiny_profile), rows="chan_vese", steps="train", notebooks=False)
     reproduce(request)
     folder = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
-    assert len(runs.read_json(folder / "metrics.json")["classes"]) == 4
-    masks, logits = pets.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
+    assert len(files.read_json(folder / "metrics.json")["classes"]) == 4
+    masks, logits = companion.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (4, 6)
 
 

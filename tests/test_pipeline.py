@@ -16,9 +16,9 @@ import nbformat
 import pytest
 import yaml
 
-from bipartition import datasets, machine, notebooks, pipeline, runs, tasks
+from bipartition import datasets, files, machine, notebooks, pipeline, runs, stamps, tasks
 from bipartition.beside import Aside, at_a_time
-from bipartition.companion import made_today
+from bipartition.companion import made_today, open_photographs
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile
@@ -35,25 +35,25 @@ def stage(places, tiny_profile, monkeypatch):
     def fake(source, target, parameters):
         called.append(target.stem)
         if not parameters:
-            return runs.write_text(target, "{}")
+            return files.write_text(target, "{}")
         request = request_for(parameters["profile"])
         folder, profile = request.folder, request.profile
         if "row" in parameters:
             key = (parameters["dataset"], parameters["row"], parameters["seed"])
             run = runs.run_folder(profile.name, *key)
             made_by = runs.made_by(tasks.configuration_for(profile, *key), tasks._checksum(profile, key[0]))
-            runs.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
-            runs.write_json(run / "metrics.json", {"accuracy": 0.5})
+            files.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
+            files.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
-            tasks._prepare(profile, parameters["dataset"])
+            open_photographs(profile, parameters["dataset"])
         else:
             for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
-                    runs.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
+                    files.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
             for name in ("table1", "seeds", "measures", "claims") if target.stem == "table1" else ():
-                runs.write_text(folder / f"{name}.csv", "row,class\n")
-                runs.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
-        runs.write_text(target, "{}")
+                files.write_text(folder / f"{name}.csv", "row,class\n")
+                files.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
+        files.write_text(target, "{}")
 
     monkeypatch.setattr(notebooks, "execute", fake)
     return called
@@ -120,8 +120,8 @@ def test_changed_rows_and_readings_are_drawn_and_reported_without_training(stage
     stage.clear()
     report = places / "results" / "tiny" / "report.html"
     report.write_text("old", encoding="utf-8")
-    digest = tasks._digest
-    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == file else digest(path))
+    digest = tasks.file_digest
+    monkeypatch.setattr(tasks, "file_digest", lambda path: "other" if path.name == file else digest(path))
     main(["--profile", str(tiny_profile)])
     assert stage == DRAWN and report.read_text(encoding="utf-8") != "old"
 
@@ -131,19 +131,20 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     warm_up = runs.run_folder("tiny", "cartoons", "classifier", 0)
     profile = load_profile(tiny_profile)
     made_by = made_today(profile, "cartoons", WARM_UP, 0, tasks._checksum(profile, "cartoons"))
-    runs.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
-    runs.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
+    files.write_json(warm_up / "config.json", {"made_by": made_by, "minutes": 0.25})
+    files.write_json(warm_up / "metrics.json", {"accuracy": 0.5})
     main(["--profile", str(tiny_profile)])
-    assert runs.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
+    assert files.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
-def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch):
+@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("tables.py", ["table1", "figure6"])])
+def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()
-    digest = tasks._digest
-    monkeypatch.setattr(tasks, "_digest", lambda path: "other" if path.name == "figures.py" else digest(path))
+    digest = tasks.file_digest
+    monkeypatch.setattr(tasks, "file_digest", lambda path: "other" if path.name == file else digest(path))
     main(["--profile", str(tiny_profile)])
-    assert stage == DRAWN
+    assert stage == done
 
 
 @pytest.mark.parametrize(("file", "drawn"), [("figure5.pdf", "figure5"), ("figure6_worst.png", "figure6"),
@@ -192,10 +193,10 @@ def test_other_weights_draw_anew_as_other_runs_count_then(stage, places, monkeyp
     stage.clear()
     main(["--profile", str(path), "--steps", "figures,table"])
     provenance = places / "results" / "pretrained" / "provenance.json"
-    assert not stage and runs.read_json(provenance)["runs"]
+    assert not stage and files.read_json(provenance)["runs"]
     monkeypatch.delenv("RESNET18_WEIGHTS")
     main(["--profile", str(path), "--steps", "figures,table,report"])
-    assert stage == DRAWN and not runs.read_json(provenance)["runs"]
+    assert stage == DRAWN and not files.read_json(provenance)["runs"]
 
 
 def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, monkeypatch):
@@ -206,7 +207,7 @@ def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, mon
         shown.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
         source.write_text("new", encoding="utf-8")
 
-    task = tasks.Task(name="show", inputs=lambda: source.read_text(encoding="utf-8"), outputs=(shown,), action=show)
+    task = stamps.Task(name="show", inputs=lambda: source.read_text(encoding="utf-8"), outputs=(shown,), action=show)
     monkeypatch.setattr(pipeline, "plan", lambda request: [task])
     request = request_for(str(tiny_profile))
     assert [reproduce(request) for _ in range(3)] == [1, 1, 0] and shown.read_text(encoding="utf-8") == "new"
@@ -215,7 +216,7 @@ def test_what_changed_while_it_was_shown_is_shown_anew(tiny_profile, places, mon
 def test_what_somebody_writes_in_the_folder_of_a_run_is_left_to_those_who_train(stage, tiny_profile, places):
     run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
     run.mkdir(parents=True)
-    with runs.place(run / "checkpoint.pt") as temporary:  # as a notebook that trains it would
+    with files.place(run / "checkpoint.pt") as temporary:  # as a notebook that trains it would
         temporary.write_bytes(b"state")
         main(["--profile", str(tiny_profile)])
     assert (run / "checkpoint.pt").read_bytes() == b"state"
@@ -239,15 +240,15 @@ def test_whoever_changed_the_method_is_told_which_runs_are_older(stage, tiny_pro
     run = {key: runs.run_folder("tiny", "cartoons", *key) / "config.json" for key in (
         ("chan_vese", 0), ("chan_vese", 1), ("mumford_shah", 0))}
     for config in run.values():
-        runs.write_json(config, runs.read_json(config) | {"code": runs.method_code()})
+        files.write_json(config, files.read_json(config) | {"code": runs.method_code()})
     capsys.readouterr()
     main(["--profile", str(tiny_profile)])
     assert "changed since" not in capsys.readouterr().out
     now = runs.method_code() | {"energies.py": "other"}
     monkeypatch.setattr(runs, "method_code", lambda: now)
-    recorded = runs.read_json(run["mumford_shah", 0])
+    recorded = files.read_json(run["mumford_shah", 0])
     of_before = {"made_by": recorded["made_by"] | {"method_version": 1}}  # counts no more
-    runs.write_json(run["mumford_shah", 0], recorded | of_before)
+    files.write_json(run["mumford_shah", 0], recorded | of_before)
     assert main(["--profile", str(tiny_profile), "--rows", "chan_vese", "--steps", "data train"]) == 0
     said = capsys.readouterr().out
     assert ("changed since they were trained: energies.py. cartoons/chan_vese/seed0, cartoons/chan_vese/seed1 count as before"
@@ -265,7 +266,7 @@ def test_drawings_that_prepare_their_own_pictures_are_drawn_once(stage, tiny_pro
     before = notebooks.execute
 
     def preparing(source, target, parameters):
-        tasks._prepare(load_profile(tiny_profile), "cartoons")
+        open_photographs(load_profile(tiny_profile), "cartoons")
         before(source, target, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -370,7 +371,7 @@ def test_a_failing_notebook_ends_the_pipeline_and_is_tried_again(stage, tiny_pro
 
 
 def test_a_notebook_that_ends_without_its_output_is_an_error(stage, tiny_profile, monkeypatch):
-    monkeypatch.setattr(notebooks, "execute", lambda source, target, parameters: runs.write_text(target, "{}"))
+    monkeypatch.setattr(notebooks, "execute", lambda source, target, parameters: files.write_text(target, "{}"))
     request = request_for(str(tiny_profile), steps="train", rows="chan_vese")
     for _ in range(2):
         with pytest.raises(pipeline.PipelineError, match="without writing .*metrics.json"):
@@ -432,9 +433,9 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
             run = runs.run_folder("pretrained", "cartoons", row, 0)
             made_by = runs.made_by(tasks.configuration_for(request.profile, "cartoons", row, 0),
                                    tasks._checksum(request.profile, "cartoons"))
-            runs.write_json(run / "config.json", {"made_by": made_by})
-            runs.write_json(run / "metrics.json", {})
-    asked = [task for task in tasks.plan(request) if task.name == "weights" and not tasks.is_up_to_date(task, request.folder)]
+            files.write_json(run / "config.json", {"made_by": made_by})
+            files.write_json(run / "metrics.json", {})
+    asked = [task for task in tasks.plan(request) if task.name == "weights" and not stamps.is_up_to_date(task, request.folder)]
     assert len(asked) == (not set_aside)
     names = [task.name for task in tasks.plan(request)]
     assert set_aside == "named" or names.index("weights") == 1
@@ -442,7 +443,7 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
         path.write_text(path.read_text(encoding="utf-8").replace("epochs: 1", "epochs: 2"), encoding="utf-8")
         request = request_for(str(path), steps="data train", notebooks=False)
         again = next(task for task in tasks.plan(request) if task.name == "weights")
-        assert not tasks.is_up_to_date(again, request.folder)
+        assert not stamps.is_up_to_date(again, request.folder)
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), steps="data"))]
     assert "weights" not in [task.name for task in tasks.plan(request_for(str(path), rows="chan_vese_only"))]
 
@@ -479,7 +480,7 @@ def test_a_call_with_nothing_to_do_is_quick_and_imports_nothing_heavy(stage, tin
     main(["--profile", str(tiny_profile)])
     code = (
         "import sys; from bipartition.pipeline import main; main(['--profile', sys.argv[1]]); "
-        "print([name for name in ('torch', 'papermill', 'matplotlib') if name in sys.modules])"
+        "print([name for name in ('torch', 'papermill', 'matplotlib', 'pandas') if name in sys.modules])"
     )
     began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", code, str(tiny_profile)], capture_output=True, text=True, check=True)
@@ -636,13 +637,14 @@ def beside(places, tmp_path, monkeypatch):
     def write(name, code):
         nbformat.write(notebook(code, parameters="profile = dataset = row = ''\nseed = 0"), folder / f"{name}.ipynb")
 
-    write("01_prepare_data", "from bipartition import tasks\nfrom bipartition.profiles import load_profile\n"
-                             "tasks._prepare(load_profile(profile), dataset)")
+    write("01_prepare_data", "from bipartition.companion import open_photographs\n"
+                             "from bipartition.profiles import load_profile\n"
+                             "open_photographs(load_profile(profile), dataset)")
 
     def run(code):
-        write("02_train_row", f"import os, pathlib, time\nfrom bipartition import runs\n"
+        write("02_train_row", f"import os, pathlib, time\nfrom bipartition import files, runs\n"
                               f"place = pathlib.Path({str(tmp_path)!r})\n(place / row).touch()\n{code}\n"
-                              "runs.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
+                              "files.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
                               "{'threads': os.environ['OMP_NUM_THREADS']})")
         command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--steps", "data train",
                    "--jobs", "2"]
@@ -668,7 +670,7 @@ def test_two_notebooks_of_a_stage_are_executed_at_a_time_each_with_its_share_of_
     started = beside(MEET)
     said, complaint = started.communicate(timeout=300)
     assert started.returncode == 0, complaint
-    found = [runs.read_json(path)["threads"] for path in (places / "results").rglob("metrics.json")]
+    found = [files.read_json(path)["threads"] for path in (places / "results").rglob("metrics.json")]
     assert found == ["2", "2", "2"]  # of five
     assert said.index("[3/4] train-cartoons-chan_vese-seed0 ...") < said.index("[2/4] train-cartoons-casm-seed0: done")
     assert len(list((places / "results" / "tiny" / "notebooks").glob("train-*seed0.ipynb"))) == 3

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition import runs
-from bipartition.datasets import Item, download, open_dataset, photographs
+from bipartition import files, runs
+from bipartition.datasets import Item, decoding, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
 from bipartition.datasets.prepare import checksum_at_hand, prepare, prepared_before
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_locked_is_named_with_its_own_way_out(data, monke
     def refused(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(runs.fcntl, "flock", refused)
+    monkeypatch.setattr(files.fcntl, "flock", refused)
     with pytest.raises(OSError, match="cannot be locked: No locks available; name a place on another file system in .*DATA"):
         prepare("cartoons", 32, {"train": 6, "val": 6})
 
@@ -223,9 +223,10 @@ def test_full_disk_is_noticed_before_decoding(pets, decoded, data, monkeypatch):
     assert decoded == [] and leftovers(data) == []
 
 
-def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_disk_that_fills_up_leaves_nothing(pets, data, monkeypatch, code):
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, "No space left on device")
     monkeypatch.setattr(module.os, "pwrite", full)
     with pytest.raises(OSError, match=r"cannot write .*cats-32.*No space left on device; free some space"):
         prepare("dogs-vs-cats", 32)
@@ -311,13 +312,13 @@ def prepared_by(processes, monkeypatch, name="voc2012", size=32, *, few=True):
     monkeypatch.setattr(module, "cores", lambda: processes)
     if few:
         monkeypatch.setattr(module, "BLOCK", 2)
-        monkeypatch.setattr(module, "CHUNK", 1)
+        monkeypatch.setattr(decoding, "CHUNK", 1)
     return prepare(name, size)
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_preparing_with_one_process_and_with_three_gives_the_same(voc, data, monkeypatch, start):
-    monkeypatch.setattr(module, "multiprocessing", multiprocessing.get_context(start))
+    monkeypatch.setattr(decoding, "multiprocessing", multiprocessing.get_context(start))
     kept = []
     for processes in (1, 3):
         folder = prepared_by(processes, monkeypatch).folder
@@ -337,14 +338,14 @@ def test_broken_photographs_are_named_whichever_process_reads_them(voc, data, mo
 
 
 def test_a_full_disk_is_told_by_the_process_that_meets_it(voc, monkeypatch):
-    write = module._ArrayFile.write
+    write = module.ArrayFile.write
 
     def full(self, place, entry):
         if place == 7:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(self, place, entry)
 
-    monkeypatch.setattr(module._ArrayFile, "write", full)
+    monkeypatch.setattr(module.ArrayFile, "write", full)
     with pytest.raises(OSError, match="No space left on device; free some space") as caught:
         prepared_by(3, monkeypatch)
     assert caught.value.errno == errno.ENOSPC and not multiprocessing.active_children()
@@ -360,7 +361,7 @@ def test_pixels_that_were_recorded_and_are_gone_are_told(voc, data, monkeypatch)
     partial, = (data / "prepared").glob(".*.partial")
     os.truncate(partial / "images.npy", 1000)
     with monkeypatch.context() as patch:
-        patch.setattr(module._ArrayFile, "write", lambda *_: None)
+        patch.setattr(module.ArrayFile, "write", lambda *_: None)
         with pytest.raises(RuntimeError, match="images.npy ends before picture 8, which had been written; .* start again"):
             prepare("voc2012", 32)
     assert not partial.exists() and prepare("voc2012", 32).folder.is_dir()
@@ -398,14 +399,14 @@ def test_in_a_process_that_may_start_none_it_decodes_by_itself(voc, monkeypatch)
 def test_the_processes_end_when_the_one_that_reads_them_is_killed(voc):
     driver = """
 import os, time
-from bipartition.datasets import prepare
+from bipartition.datasets import decoding, prepare
 
 def work(*_):
     os.write(1, f"{os.getpid()}\\n".encode())  # in one piece, as others write too
     return None, ("more than a pipe holds" * 9999,)
 
-prepare._work, prepare._received = work, lambda *_: time.sleep(600)
-prepare.BLOCK, prepare.CHUNK, prepare.cores = 2, 1, lambda: 3
+prepare._work, decoding._received = work, lambda *_: time.sleep(600)
+prepare.BLOCK, decoding.CHUNK, prepare.cores = 2, 1, lambda: 3
 prepare.prepare("voc2012", 32)
 """
     with subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True) as child:

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from bipartition import runs
+from bipartition import files
 from bipartition.configuration import Configuration
 
 HEAD = '''
@@ -21,10 +21,11 @@ from accelerate import Accelerator
 
 from bipartition import runs, training
 from bipartition.configuration import Configuration
+from bipartition.cuts import random_cuts
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine, mean_over_processes, my_share
 from bipartition.epochs import Material, train_epoch, unit_range
-from bipartition.learners import build_learner, random_cuts
+from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 
 folder, configuration = Path(sys.argv[1]), Configuration(**json.loads(sys.argv[2]))
@@ -125,7 +126,7 @@ def test_another_number_of_processes_goes_on_where_the_first_were_stopped(script
     assert ended.returncode != 0
     assert spoken(ended) == [("classifier", "1"), ("chan_vese", "1")], ended.stderr
     folder = tmp_path / "runs" / "chan_vese" / "seed0"
-    assert runs.read_json(folder / "config.json")["device"].startswith("2 x cpu") == (first == 2)
+    assert files.read_json(folder / "config.json")["device"].startswith("2 x cpu") == (first == 2)
     ended = launched(second, script(GOES_ON), *given)
     assert ended.returncode == 0 and spoken(ended) == [("chan_vese", "2")], ended.stderr
     assert len((folder / "history.csv").read_text().splitlines()) == 3 and (folder / "metrics.json").is_file()

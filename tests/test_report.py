@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bipartition import runs, tables
+from bipartition import files, runs, tables
 from bipartition.companion import made_today
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
@@ -55,7 +55,7 @@ def profile(places, tiny_profile):
 def filled(profile, places):
     folder = places / "results" / "tiny"
     run = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
-    runs.write_json(
+    files.write_json(
         run / "config.json",
         {
             "configuration": {"row": "chan_vese"},
@@ -67,26 +67,26 @@ def filled(profile, places):
             "minutes": 1.5,
         },
     )
-    runs.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
-    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json",
+    files.write_json(run / "metrics.json", {"accuracy": 0.9, "mean_iou": 0.7, "area": 0.2, "grey": 0.1})
+    files.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "config.json",
                     {"made_by": made_today(profile, "cartoons", WARM_UP, 0, "pictures"), "device": "cpu <1>",
                      "precision": "float32", "minutes": 0.5})
-    runs.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "metrics.json", {"accuracy": 0.8})
-    runs.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "config.json",
+    files.write_json(runs.run_folder("tiny", "cartoons", "classifier", 0) / "metrics.json", {"accuracy": 0.8})
+    files.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "config.json",
                     {"device": "a card", "precision": "float16", "minutes": 9.0})
-    runs.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "metrics.json", {"accuracy": 0.1})
+    files.write_json(runs.run_folder("tiny", "cartoons", "casm", 3) / "metrics.json", {"accuracy": 0.1})
     for name, text in (("table1.md", TABLE1), ("measures.md", MEASURES), ("claims.md", CLAIMS), ("seeds.csv", SEEDS)):
-        runs.write_text(folder / name, text)
-    with runs.place(folder / "figures" / "figure4.png") as path:
+        files.write_text(folder / name, text)
+    with files.place(folder / "figures" / "figure4.png") as path:
         path.write_bytes(PNG)
-    runs.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
+    files.write_text(folder / "figures" / "figure4.txt", "A caption with <angles>.")
     write_provenance(profile)
     write_report(profile)
     return (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_provenance_holds_commit_versions_device_precision_minutes_and_the_configuration_of_each_run(filled, places):
-    about = runs.read_json(places / "results" / "tiny" / "provenance.json")
+    about = files.read_json(places / "results" / "tiny" / "provenance.json")
     assert {"commit", "versions", "device", "minutes", "runs"} <= about.keys()
     assert about["precision"] == ["bfloat16", "float32"]
     assert about["runs"]["cartoons/classifier/seed0"]["precision"] == "float32"
@@ -96,8 +96,18 @@ def test_provenance_holds_commit_versions_device_precision_minutes_and_the_confi
 
 
 def test_a_run_that_no_table_has_is_not_in_the_provenance(filled, places):
-    about = runs.read_json(places / "results" / "tiny" / "provenance.json")
+    about = files.read_json(places / "results" / "tiny" / "provenance.json")
     assert about["device"] == ["cpu <1>"] and "cartoons/casm/seed3" not in about["runs"]
+
+
+def test_the_provenance_of_a_run_that_is_older_than_device_and_precision_names_none(filled, profile, places):
+    run = runs.run_folder("tiny", "cartoons", "mumford_shah", 0)
+    files.write_json(run / "config.json", {"made_by": made_today(profile, "cartoons", "mumford_shah", 0, "pictures")})
+    files.write_json(run / "metrics.json", {})
+    write_provenance(profile)
+    about = files.read_json(places / "results" / "tiny" / "provenance.json")
+    assert "cartoons/mumford_shah/seed0" in about["runs"]
+    assert about["device"] == ["cpu <1>"] and about["precision"] == ["bfloat16", "float32"]
 
 
 def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(filled):
@@ -171,7 +181,7 @@ def test_the_page_shows_what_the_pages_of_the_tables_show(places):
 def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative_text(filled, profile, places):
     heads = re.findall("<h2>(.*?)</h2>", filled)
     assert heads[heads.index("Figure 6") + 1] == "Figure 6, the worst"
-    with runs.place(places / "results" / "tiny" / "figures" / "figure6_worst.png") as path:
+    with files.place(places / "results" / "tiny" / "figures" / "figure6_worst.png") as path:
         path.write_bytes(PNG)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
@@ -180,7 +190,7 @@ def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative
 
 def test_table_1_as_a_picture_stands_above_the_table_as_soon_as_it_is_drawn(filled, profile, places):
     assert "by class and row, beside the paper" not in filled
-    with runs.place(places / "results" / "tiny" / "figures" / "table1.png") as path:
+    with files.place(places / "results" / "tiny" / "figures" / "table1.png") as path:
         path.write_bytes(PNG)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")

@@ -1,15 +1,12 @@
-"""Files that are whole or absent, and the question whether a run is finished."""
+"""Where a run lives, what made it, and the question whether it is finished."""
 
 import dataclasses
-import errno
 import json
-import os
 import re
 
-import numpy as np
 import pytest
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration
 
 CONFIGURATION = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none")
@@ -19,69 +16,6 @@ def test_a_run_lives_where_the_contract_says(places):
     assert runs.run_folder("demo", "cartoons", "casm", 3) == places / "results/demo/runs/cartoons/casm/seed3"
 
 
-def test_a_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "new" / "file.txt"
-    runs.write_text(path, "one")
-    runs.write_text(path, "two ä")
-    assert path.read_text(encoding="utf-8") == "two ä" and [p.name for p in path.parent.iterdir()] == ["file.txt"]
-
-
-def test_whoever_reads_meanwhile_reads_the_old_file_to_its_end(tmp_path):
-    """The new file takes the old one's name in one go; written over it, a reader would find half of either."""
-    path = tmp_path / "a.txt"
-    runs.write_text(path, "old\n" * 1000)
-    with open(path, encoding="utf-8") as reader:
-        assert reader.readline() == "old\n"
-        runs.write_text(path, "new\n")
-        assert set(reader) == {"old\n"}
-        reader.seek(0)
-        assert reader.read() == "old\n" * 1000
-    assert path.read_text(encoding="utf-8") == "new\n"
-
-
-def test_an_error_while_writing_leaves_the_old_file_and_no_rest(tmp_path):
-    path = tmp_path / "file.json"
-    runs.write_json(path, {"a": 1})
-    with pytest.raises(RuntimeError), runs.place(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert runs.read_json(path) == {"a": 1} and len(list(tmp_path.iterdir())) == 1
-
-
-def test_a_full_disk_is_named_with_the_file_and_the_way_out(tmp_path):
-    with pytest.raises(OSError, match=r"cannot write .*file.npy.*free some space") as caught, \
-            runs.place(tmp_path / "file.npy"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
-
-
-def test_a_target_that_cannot_be_replaced_is_named(tmp_path):
-    (tmp_path / "file.txt").mkdir()
-    with pytest.raises(OSError, match="cannot write .*file.txt"):
-        runs.write_text(tmp_path / "file.txt", "text")
-    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(OSError, match="check the folder and its permissions"):
-        runs.write_text(tmp_path / "file.txt", "text")
-
-
-def test_an_array_comes_back_equal(tmp_path):
-    array = np.arange(6, dtype=np.uint8).reshape(2, 3)
-    runs.write_array(tmp_path / "a.npy", array)
-    assert np.array_equal(np.load(tmp_path / "a.npy"), array)
-
-
-def test_broken_json_is_named(tmp_path):
-    for broken in (b"{", b'"\xe9"'):
-        (tmp_path / "config.json").write_bytes(broken)
-        with pytest.raises(ValueError, match="config.json is not readable as JSON.*delete it"):
-            runs.read_json(tmp_path / "config.json")
-
-
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
     assert runs.fingerprint({"a": 1, "b": 2}) == runs.fingerprint({"b": 2, "a": 1}) != runs.fingerprint({"a": 1, "b": 3})
 
@@ -89,8 +23,8 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
 class TestIsFinished:
     @pytest.fixture
     def folder(self, tmp_path):
-        runs.write_json(tmp_path / "config.json", {"made_by": runs.made_by(CONFIGURATION, "data")})
-        runs.write_json(tmp_path / "metrics.json", {})
+        files.write_json(tmp_path / "config.json", {"made_by": runs.made_by(CONFIGURATION, "data")})
+        files.write_json(tmp_path / "metrics.json", {})
         return tmp_path
 
     def test_the_same_configuration_data_and_weights(self, folder):
@@ -108,9 +42,9 @@ class TestIsFinished:
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
 
     def test_a_setting_that_is_younger_than_the_run_had_its_default(self, folder):
-        config = runs.read_json(folder / "config.json")
+        config = files.read_json(folder / "config.json")
         del config["made_by"]["configuration"]["judge_crops"]
-        runs.write_json(folder / "config.json", config)
+        files.write_json(folder / "config.json", config)
         assert runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
         cropped = dataclasses.replace(CONFIGURATION, judge_crops=0.5)
         assert not runs.is_finished(folder, runs.made_by(cropped, "data"))
@@ -120,7 +54,7 @@ class TestIsFinished:
         for name, content in (("first", b"some"), ("renamed", b"some"), ("other", b"more")):
             (tmp_path / name).write_bytes(content)
         monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "first"))
-        runs.write_json(folder / "config.json", {"made_by": runs.made_by(pretrained, "data")})
+        files.write_json(folder / "config.json", {"made_by": runs.made_by(pretrained, "data")})
         for name, same in (("renamed", True), ("other", False)):
             monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / name))
             assert runs.is_finished(folder, runs.made_by(pretrained, "data")) == same
@@ -137,7 +71,7 @@ def test_code_is_changed_by_what_it_computes_and_not_by_what_it_says(tmp_path, m
         return runs.changed_code(run, runs.method_code())
 
     assert changed("def area(phi):\n    return (1 - phi).mean()\n") == []  # a run that did not say
-    runs.write_json(run / "config.json", {"code": runs.method_code()})
+    files.write_json(run / "config.json", {"code": runs.method_code()})
     said = '"""Of masks."""\n\ndef area(phi):\n    """Share of foreground."""\n    return (1 - phi).mean()  # (7)\n'
     assert changed(said) == []
     assert changed(said.replace("1 - phi", "phi")) == [str(code)]
@@ -154,23 +88,13 @@ def test_what_looks_like_a_comment_in_a_text_is_code(tmp_path, monkeypatch):
 def test_only_folders_that_are_named_like_a_run_are_runs(places):
     of_row = places / "results" / "demo" / "runs" / "cartoons" / "casm"
     for name in ("seed10", "seed2", "seed0.old", "seed00", "seed", "seed-1"):
-        runs.write_json(of_row / name / "metrics.json", {})
+        files.write_json(of_row / name / "metrics.json", {})
     (of_row / "seed3").mkdir()
     found = runs.finished_seeds("demo", "cartoons", "casm")
     assert [(seed, folder.name) for seed, folder in found.items()] == [(2, "seed2"), (10, "seed10")]
 
 
-def test_a_file_system_without_locks_is_named_with_the_way_out(tmp_path, monkeypatch):
-    def refused(*_):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr(runs.fcntl, "flock", refused)
-    said = rf"{tmp_path} cannot be locked: Function not implemented; name .* BIPARTITION_RESULTS"
-    with pytest.raises(OSError, match=said), runs.alone(tmp_path / "work"):
-        pass
-
-
-NO_METHOD = {"configuration.py", "rows.py", "runs.py", "machine.py"}
+NO_METHOD = {"configuration.py", "rows.py", "runs.py", "files.py", "machine.py"}
 """What training imports and does not compute with: settings are compared by their values."""
 
 

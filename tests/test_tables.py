@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bipartition import companion, runs
+from bipartition import companion, files, runs
 from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders, made_today
 from bipartition.evaluation import evaluate
@@ -69,8 +69,8 @@ def write_run(prepared, row, seed, flips=0.0, dataset="voc2012", profile=PROFILE
     masks[random.random(truth.shape) < grey] = 120
     folder = runs.run_folder("demo", dataset, row, seed)
     metrics = {"accuracy": 1.0} | evaluate(masks, prepared.part, LABELS)
-    runs.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)})
-    runs.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "config.json", {"made_by": made_today(profile, dataset, row, seed, prepared.checksum)})
+    files.write_json(folder / "metrics.json", metrics)
     return metrics
 
 
@@ -84,10 +84,10 @@ def test_a_data_set_without_the_papers_classes_has_columns_of_its_own(monkeypatc
     monkeypatch.setenv("BIPARTITION_RESULTS", str(tmp_path))
     prepared = OfOtherClasses()
     folder = runs.run_folder("demo", "voc2012", "chan_vese", 0)
-    runs.write_json(folder / "config.json", {"made_by": made_today(PROFILE, "voc2012", "chan_vese", 0, prepared.checksum)})
+    files.write_json(folder / "config.json", {"made_by": made_today(PROFILE, "voc2012", "chan_vese", 0, prepared.checksum)})
     perfect = np.where(prepared.part.masks > 0, 255, 0).astype(np.uint8)
     metrics = {"accuracy": 1.0} | evaluate(perfect, prepared.part, prepared.classes)
-    runs.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "metrics.json", metrics)
     found = line_metrics(PROFILE, "voc2012", prepared)
     table = table1(found)
     mine = table[table["row"] == "chan_vese"].set_index("class")
@@ -96,19 +96,19 @@ def test_a_data_set_without_the_papers_classes_has_columns_of_its_own(monkeypatc
     assert "the 3 classes that have pictures (bird, boat, sheep)" in markdown(table)
     assert difference(found, "chan_vese", next(iter(BASELINES)))[0].mean > 0
     assert measures(found, prepared).set_index("row").loc["chan_vese", ["n", "iou"]].tolist() == [12, 1]
-    config = runs.read_json(folder / "config.json")
-    runs.write_json(folder / "config.json", config | {"minutes": 1.0, "provenance": {"commit": "none"}})
+    config = files.read_json(folder / "config.json")
+    files.write_json(folder / "config.json", config | {"minutes": 1.0, "provenance": {"commit": "none"}})
     assert (summary(folder)["n"], summary(folder)["iou"]) == (12, 1)  # as a trial would report it
 
 
 def make_older(row, seed):
     """Take from a finished run the measures that came later."""
     path = runs.run_folder("demo", "voc2012", row, seed) / "metrics.json"
-    metrics = runs.read_json(path)
+    metrics = files.read_json(path)
     for one in metrics["per_image"]:
         for key in ("boundary_f", "average_precision", "own_iou", "other_way_iou"):
             del one[key]
-    runs.write_json(path, metrics)
+    files.write_json(path, metrics)
 
 
 def found_of(prepared, baselines=(), dataset="voc2012"):
@@ -158,7 +158,7 @@ def test_mean_over_seeds_and_mean_over_classes_of_table_1_only(prepared):
 
 def test_a_row_without_finished_run_keeps_its_lines(prepared):
     (runs.run_folder("demo", "voc2012", "casm", 0)).mkdir(parents=True)
-    runs.write_text(runs.run_folder("demo", "voc2012", "casm", 0) / "history.csv", "epoch\n1\n")
+    files.write_text(runs.run_folder("demo", "voc2012", "casm", 0) / "history.csv", "epoch\n1\n")
     table = table_of(prepared)
     dog = line(table, "casm", "dog")
     assert dog["n"] == 4 and dog["seeds"] == 0 and np.isnan(dog["iou"]) and dog["paper_iou"] == 0.79
@@ -255,7 +255,7 @@ def test_collapsed_runs_are_told_beside_their_number_not_only_as_a_low_score(pre
         write_run(prepared, row, seed)
         path = runs.run_folder("demo", "voc2012", row, seed) / "metrics.json"
         everything = np.full(prepared.part.masks.shape, 255, np.uint8)
-        runs.write_json(path, {"accuracy": 1.0} | evaluate(everything, prepared.part, LABELS))
+        files.write_json(path, {"accuracy": 1.0} | evaluate(everything, prepared.part, LABELS))
     table = table_of(prepared, ["everything_foreground"])
     assert tuple(table.columns) == COLUMNS
     text = markdown(table)

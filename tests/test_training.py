@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from bipartition import epochs, learners, networks, prediction, runs, training
+from bipartition import epochs, files, learners, networks, prediction, runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.evaluation import evaluate
@@ -136,9 +136,9 @@ class TestTrainRow:
         assert masks.shape == (12, 32, 32) and masks.dtype == np.uint8
         history = (folder / "history.csv").read_text().splitlines()
         assert len(history) == 3 and history[0].startswith("epoch,loss,fidelity,area,variation,foreground,background,clean")
-        config = runs.read_json(folder / "config.json")
+        config = files.read_json(folder / "config.json")
         assert config["made_by"] == runs.made_by(tiny(), cartoons.checksum) and config["minutes"] > 0
-        metrics = runs.read_json(folder / "metrics.json")
+        metrics = files.read_json(folder / "metrics.json")
         assert set(metrics) >= {"accuracy", "mean_iou", "classes", "area", "grey", "collapsed", "per_image"}
         assert [line.split()[0] for line in lines] == ["cartoons/classifier/seed0"] + ["cartoons/chan_vese/seed0"] * 2
 
@@ -149,7 +149,7 @@ class TestTrainRow:
         assert not [name for name in stored if name.startswith("snapshot")]
         learnt = sum(value.numel() for name, value in stored.items()
                      if not name.endswith(("running_mean", "running_var", "num_batches_tracked", "steps")))
-        assert runs.read_json(folder / "config.json")["parameters"] == learnt
+        assert files.read_json(folder / "config.json")["parameters"] == learnt
 
     def test_a_judge_with_turns_learns_after_each_of_the_first_epochs_and_only_then(self, cartoons, tmp_path):
         folder, _ = train(tiny(judge="turns", judge_turns=1, epochs=3), cartoons, tmp_path)
@@ -172,7 +172,7 @@ class TestTrainRow:
     def test_the_warm_up_leaves_its_activation_maps_with_their_numbers(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         folder = tmp_path / "classifier" / "seed0"
-        masks, metrics = np.load(folder / "masks.npy"), runs.read_json(folder / "metrics.json")
+        masks, metrics = np.load(folder / "masks.npy"), files.read_json(folder / "metrics.json")
         assert masks.shape == (12, 32, 32) and masks.dtype == np.uint8 and masks.max() > 0
         expected = evaluate(masks, cartoons.split("val"), cartoons.classes)
         assert {name: metrics[name] for name in expected} == expected and 0 <= metrics["accuracy"] <= 1
@@ -191,7 +191,7 @@ class TestTrainRow:
         def refused(work):
             raise PermissionError(work)
 
-        monkeypatch.setattr(runs, "alone", refused)
+        monkeypatch.setattr(files, "alone", refused)
         assert train(tiny(), cartoons, tmp_path)[1] == [f"{folder}: finished already"]
 
     def test_a_warm_up_without_its_model_is_trained_again_for_the_next_row(self, cartoons, tmp_path):
@@ -221,7 +221,7 @@ class TestTrainRow:
     def test_another_configuration_trains_anew(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
-        assert len(lines) == 3 and runs.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
+        assert len(lines) == 3 and files.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
 
     def test_a_setting_that_the_row_does_not_read_trains_nothing(self, cartoons, tmp_path):
         folder, _ = train(tiny(casm_area=1.0), cartoons, tmp_path)
@@ -245,7 +245,7 @@ class TestTrainRow:
     def test_two_processes_train_in_one_folder_one_after_the_other(self, cartoons, tmp_path, capsys):
         folder = tmp_path / "chan_vese" / "seed0"
         second = threading.Thread(target=train, args=(tiny(warmup_epochs=0), cartoons, tmp_path))
-        with runs.alone(folder):
+        with files.alone(folder):
             second.start()
             second.join(timeout=3)
             assert second.is_alive() and not folder.exists()
@@ -450,7 +450,7 @@ class TestTrainRow:
         folder, lines = train(tiny(warmup_epochs=0), cartoons, tmp_path)
         assert [("COLLAPSED" in line) for line in lines] == [warned, warned]
         assert pd.read_csv(folder / "history.csv")["val_collapsed"].tolist() == [float(warned)] * 2
-        assert runs.read_json(folder / "metrics.json")["collapsed"] == float(warned)
+        assert files.read_json(folder / "metrics.json")["collapsed"] == float(warned)
 
     def test_row_and_warm_up_crop_as_each_is_told_to(self, cartoons, tmp_path, monkeypatch):
         seen = []
@@ -501,7 +501,7 @@ def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(tmp_path
     found = {}
     for row in ("chan_vese", "mumford_shah"):  # from one warm-up
         folder, lines = train(dataclasses.replace(usual, row=row), prepared, tmp_path)
-        found[row] = runs.read_json(folder / "metrics.json"), lines
+        found[row] = files.read_json(folder / "metrics.json"), lines
     for metrics, lines in found.values():
         assert metrics["accuracy"] >= 0.95, found
         assert metrics["mean_iou"] >= 0.6 > 2 * everything, {row: (one["mean_iou"], said) for row, (one, said) in found.items()}

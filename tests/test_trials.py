@@ -1,14 +1,13 @@
 """Trials: some settings changed, one run folder, one line; never on pictures that a table reports."""
 
 import csv
-import fcntl
 import json
 import threading
 import time
 
 import pytest
 
-from bipartition import runs, trials
+from bipartition import files, trials
 from bipartition.evaluation import interval
 from miniatures import Photo, write_voc
 
@@ -30,7 +29,7 @@ def test_a_trial_leaves_a_run_and_a_line_with_its_command(tiny_profile, lines, t
     assert line["command"] == " ".join(["python -m bipartition.trials", *command])
     assert 0 <= float(line["iou_low"]) <= float(line["iou"]) <= float(line["iou_high"]) <= 1
     assert int(line["n"]) > 0 and float(line["area"]) >= 0
-    configs = [runs.read_json(path)["configuration"] for path in (tmp_path / "results").rglob("chan_vese-*/seed1/config.json")]
+    configs = [files.read_json(path)["configuration"] for path in (tmp_path / "results").rglob("chan_vese-*/seed1/config.json")]
     assert [(config["alpha"], config["lambda1"], config["seed"]) for config in configs] == [(3, 0.5, 1)]
 
 
@@ -48,15 +47,14 @@ def test_a_trial_may_do_without_a_warm_up(tiny_profile, lines, tmp_path):
 
 
 def test_two_first_trials_at_once_write_one_head(tmp_path):
-    """The second waits for the lock with the file open, as it was empty."""
+    """The second comes while the first has made the table and written nothing yet."""
     path, line = tmp_path / "trials" / "tiny.csv", dict.fromkeys(trials.COLUMNS, 1)
-    path.parent.mkdir()
-    with open(path, "a", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    with files.alone(path):
+        path.touch()
         second = threading.Thread(target=trials._append, args=(path, line))
         second.start()
         time.sleep(0.3)
-        stream.write(",".join(trials.COLUMNS) + "\n")
+        path.write_text(",".join(trials.COLUMNS) + "\n", encoding="utf-8")
     second.join()
     assert path.read_text(encoding="utf-8").count("dataset") == 1
 
@@ -80,9 +78,9 @@ def test_the_interval_is_of_the_pictures_of_table_1s_classes_whose_mean_is_given
     per_image = [{"id": f"{name}{i}", "class": name, "iou": iou} for name, found in ious.items() for i, iou in enumerate(found)]
     classes = {name: {"n": len(found), "iou": sum(found) / len(found), "pooled_iou": 0.5, "boundary_iou": None}
                for name, found in ious.items()}
-    runs.write_json(tmp_path / "metrics.json", {"accuracy": 0.8, "area": 0.3, "grey": 0.1, "classes": classes,
+    files.write_json(tmp_path / "metrics.json", {"accuracy": 0.8, "area": 0.3, "grey": 0.1, "classes": classes,
                                                 "per_image": per_image})
-    runs.write_json(tmp_path / "config.json", {"minutes": 1.0, "provenance": {"commit": "abc"}})
+    files.write_json(tmp_path / "config.json", {"minutes": 1.0, "provenance": {"commit": "abc"}})
     found = trials.summary(tmp_path)
     assert found["iou"] == 0.5 and found["n"] == 5 and found["boundary_iou"] is None
     assert (found["iou_low"], found["iou_high"]) == tuple(round(end, 4) for end in interval(
@@ -97,7 +95,7 @@ def test_a_number_is_recorded_as_the_run_had_it(tiny_profile, lines):
 
 def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_profile, places, capsys):
     path = places / "results" / "trials" / "tiny.csv"
-    runs.write_text(path, "dataset,row,seed,settings,accuracy,iou\n")
+    files.write_text(path, "dataset,row,seed,settings,accuracy,iou\n")
     assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese"]) == 1
     said = capsys.readouterr().err
     assert str(path) in said and "move it away or rename it" in said

@@ -20,8 +20,9 @@ from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
 from bipartition.configuration import Configuration
+from bipartition.convolutions import TapConvolution
 from bipartition.devices import average_gradients
-from bipartition.networks import Classifier, Partition, TapConvolution, parameters_fixed
+from bipartition.networks import Classifier, Partition, parameters_fixed
 
 __all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "area_weight", "hiding_loss"]
 

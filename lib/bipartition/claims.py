@@ -11,7 +11,7 @@ import pandas as pd
 
 from bipartition import runs
 from bipartition.configuration import Configuration
-from bipartition.evaluation import NEARLY_ALL, Interval
+from bipartition.evaluation import NEARLY_ALL, UNKNOWN, Interval
 from bipartition.profiles import configuration_for, load_profile
 from bipartition.sensitivities import USUAL, seen_from, sensitivities
 from bipartition.tables import NO_SEED, Measured, averages, difference, line_title, page, refused, two
@@ -40,7 +40,6 @@ NOT_TESTABLE = "not testable as written"
 FULL_ROWS = ("chan_vese", "mumford_shah")
 LOSS_ONLY_ROWS = ("chan_vese_only", "mumford_shah_only")
 EVERYTHING, OTSU = "everything_foreground", "otsu"
-NOTHING = Interval(np.nan, np.nan, np.nan)
 Z = 1.96
 """Deviations on either side of the mean that hold 95 % of a normal distribution."""
 
@@ -255,7 +254,7 @@ def _below_everything(found: Measured, row: str) -> str:
     return f"; {_title(row)} is below everything foreground in {', '.join(told)}" if told else ""
 
 
-def _line(number: int, measure: str, said: str | None = None, *, found: Interval = NOTHING, seeds: int = 0, direction: int = 1,
+def _line(number: int, measure: str, said: str | None = None, *, found: Interval = UNKNOWN, seeds: int = 0, direction: int = 1,
           note: str = "") -> dict[str, Any]:
     return {"number": number, "measure": measure, "seeds": seeds, "value": found.mean, "low": found.low, "high": found.high,
             "verdict": said or verdict(found, seeds, direction), "note": note}

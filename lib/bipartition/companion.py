@@ -1,20 +1,21 @@
-"""What a notebook asks for first: the photographs of a profile, and its finished runs."""
+"""What a notebook asks for first: the photographs of a profile, its finished runs, and what their networks make of others."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import DEFAULTS, Configuration, warm_up_configuration
 from bipartition.datasets.prepare import Prepared, checksum_at_hand, prepare
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
-__all__ = ["changed_here", "finished_folders", "finished_masks", "history", "made_today", "name_stale_runs",
-           "open_photographs"]
+__all__ = ["changed_here", "finished_folders", "first_masks", "history", "made_today", "name_stale_runs",
+           "open_photographs", "predicted_masks"]
 
 
 def open_photographs(profile: Profile, dataset: str) -> Prepared:
@@ -37,7 +38,7 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     stale = []
     for row, by_seed in found.items():
         for seed, folder in runs.finished_seeds(profile.name, dataset, row).items():
-            data = checksum or runs.read_json(folder / "config.json").get("made_by", {}).get("data")
+            data = checksum or files.read_json(folder / "config.json").get("made_by", {}).get("data")
             made_by = made_today(profile, dataset, row, seed, data)
             if made_by and runs.is_finished(folder, made_by):
                 by_seed[seed] = folder
@@ -50,19 +51,66 @@ def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: st
     """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
     if row != WARM_UP:
         return runs.made_by(configuration_for(profile, dataset, row, seed), checksum)
-    any_row = configuration_for(profile, dataset, "casm", seed)  # all have the same warm-up
+    any_row = configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, seed)
     return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
 
 
-def finished_masks(profile: Profile, dataset: str, row: str, prepared: Prepared) -> tuple[int, np.ndarray] | None:
-    """Seed and foreground masks of the run with the lowest seed that counts, None if there is none.
+def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
+    """Seed and foreground masks of the first run that has left any, of a row's `finished_folders`; None if there is none.
 
     The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
     """
-    for seed, folder in finished_folders(profile, dataset, prepared.checksum, [row])[0][row].items():
+    for seed, folder in folders.items():
         if (folder / "masks.npy").is_file():
             return seed, np.load(folder / "masks.npy", mmap_mode="r")
     return None
+
+
+def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the network of a finished run makes of pictures of any data set; see `bipartition.prediction.predict`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    images : ndarray of uint8, shape (N, 3, S, S)
+
+    Returns
+    -------
+    foreground_masks : ndarray of uint8, shape (N, S, S)
+        ``round(255 (1 - phi))``
+    logits : ndarray of float32, shape (N, K), or None for a row without a classifier
+        In the order of the classes that the run was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
+    """
+    from safetensors.torch import load_file
+
+    from bipartition.devices import accelerator_for_this_machine
+    from bipartition.learners import build_learner
+    from bipartition.networks import Classifier, judged_before
+    from bipartition.prediction import predict
+
+    recorded = files.read_json(folder / "config.json")["configuration"]
+    known = {field.name for field in dataclasses.fields(Configuration)}
+    configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
+    if configuration.size != images.shape[-1]:
+        raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
+                         "them at its size, or train it anew")
+    state, accelerator = load_file(folder / "model.safetensors"), accelerator_for_this_machine()
+    # an auto-encoder has no classifier, and any number of classes will do
+    classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
+    learner = build_learner(configuration, Classifier(classes), accelerator)
+    own = {name for name in learner.network.state_dict() if not judged_before(name)}
+    if own != set(state):
+        raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
+                         "names differ; train it anew")
+    learner.network.load_state_dict(state, strict=False)
+    learner.network.to(accelerator.device)
+    return predict(learner, images, accelerator)
 
 
 def name_stale_runs(names: Iterable[str]) -> None:
@@ -79,12 +127,13 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
 
 def changed_here(configuration: Configuration) -> str:
     """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the row has them."""
+    read = configuration.decisive().items()
+    changed = {name: value for name, value in read if name in DEFAULTS and value != DEFAULTS[name]}
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
-        "autoencoder_poolings": "with {} poolings",
+        "autoencoder_poolings": "with {} poolings" if "autoencoder_width" in changed else "auto-encoders with {} poolings",
         "weights": "first weights drawn at random (the paper does not say which)",
     }
-    read = configuration.decisive()
-    said = [text.format(read[name]) for name, text in words.items() if name in read and read[name] != DEFAULTS[name]]
+    said = [text.format(changed[name]) for name, text in words.items() if name in changed]
     return f"Other than in the paper: {', '.join(said)}; how method and training are read: see README." if said else ""

@@ -10,11 +10,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from bipartition.rows import ROWS, WARM_UP
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table", "warm_up_configuration"]
 
@@ -25,8 +26,8 @@ _ENERGY = frozenset({"decoder_rate", "alpha", "area_weight", "lambda1", "lambda2
 WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
                     "warmup_contours", "weights", "optimiser")
 """What a row's configuration says of the warm-up, which all rows of a data set share."""
-WARM_UP_READS = _ALL_READ | {"warmup_cuts", "warmup_contours", "weights", "classifier_rate"}
 READS = {
+    WARM_UP: _ALL_READ | {"warmup_cuts", "warmup_contours", "weights", "classifier_rate"},
     "casm": _ALL_READ | _WITH_A_CLASSIFIER | {"casm_area"},
     "autoencoder": _ALL_READ | _ENERGY | {"autoencoder_width", "autoencoder_poolings"},
     "bipartition": _ALL_READ | _WITH_A_CLASSIFIER | _ENERGY | {
@@ -201,7 +202,7 @@ class Configuration:
             _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")
         _require(self, "size", self.size >= 16, "16 or greater: smaller pictures show nothing")
         _require(self, "size", self.size % 4 == 0, "a multiple of 4, the stride of the decoders' grid")
-        if self.row in ROWS and ROWS[self.row].network == "autoencoder":
+        if self.network == "autoencoder":
             step = 2**self.autoencoder_poolings
             _require(self, "size", self.size % step == 0, f"a multiple of {step} = 2 to the power of autoencoder_poolings")
 
@@ -228,9 +229,14 @@ class Configuration:
                       for name, value in merged.items()})
 
     @property
+    def network(self) -> str:
+        """That of the row, see `bipartition.rows.Row`; the warm-up has the classifier alone."""
+        return WARM_UP if self.row == WARM_UP else ROWS[self.row].network
+
+    @property
     def judge_has_turns(self) -> bool:
         """Whether a copy of the classifier judges, and learns between epochs."""
-        return self.judge == "turns" and self.row in ROWS and ROWS[self.row].network == "bipartition"
+        return self.judge == "turns" and self.network == "bipartition"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -238,17 +244,13 @@ class Configuration:
 
     def decisive(self) -> dict[str, Any]:
         """`to_dict` without what the row does not read: another value of these gives the same run."""
-        if self.row == WARM_UP:
-            read = WARM_UP_READS
-        else:
-            row = ROWS[self.row]
-            read = READS[row.network]
-            if row.energy != "mumford_shah":
-                read = read - {"lambda3", "lambda4", "matrix_rate"}
-            if row.energy is not None:
-                read = read - {"regularised"}
-            if not self.judge_has_turns:
-                read = read - {"judge_turns"}
+        read, energy = READS[self.network], ROWS[self.row].energy if self.row in ROWS else None
+        if energy != "mumford_shah":
+            read = read - {"lambda3", "lambda4", "matrix_rate"}
+        if energy is not None:
+            read = read - {"regularised"}
+        if not self.judge_has_turns:
+            read = read - {"judge_turns"}
         return {name: value for name, value in self.to_dict().items() if name in read}
 
 
@@ -267,7 +269,7 @@ def warm_up_configuration(configuration: Configuration) -> Configuration:
                          **{name: getattr(configuration, name) for name in ("dataset", "seed", *WARM_UP_SETTINGS)})
 
 
-def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
+def readings_table(configuration: Configuration | None = None) -> "pd.DataFrame":
     """What the paper leaves open and how it is read here.
 
     Parameters
@@ -280,6 +282,8 @@ def readings_table(configuration: Configuration | None = None) -> pd.DataFrame:
     pandas.DataFrame
         One line for each reading: name, default, alternatives, why, where in the paper.
     """
+    import pandas as pd  # not above: every command reads a configuration, and few show this table
+
     lines = []
     for item in dataclasses.fields(Configuration):
         if "why" not in item.metadata:

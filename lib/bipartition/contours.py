@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+from skimage.morphology import disk
 
 __all__ = ["boundary_f", "boundary_iou", "fill_void", "near", "rim", "rim_width", "tolerance"]
 
@@ -73,22 +74,13 @@ def boundary_f(foreground: np.ndarray, objects: np.ndarray, radius: int | None =
 def rim(masks: np.ndarray, width: int) -> np.ndarray:
     """Pixels of a mask within `width` steps (8-neighbours) of its outside; beyond the picture is outside."""
     size = 2 * width + 1
-    eroded = masks.astype(np.uint8)
-    for axis in (1, 2):
-        eroded = ndimage.minimum_filter1d(eroded, size, axis=axis, mode="constant", cval=0)
+    eroded = ndimage.minimum_filter(masks.astype(np.uint8), (1, size, size), mode="constant", cval=0)
     return masks & (eroded == 0)
 
 
 def near(lines: np.ndarray, radius: int) -> np.ndarray:
     """Pixels at most `radius` away, as the crow flies, from a pixel of a boolean stack (N, S, S)."""
-    found = lines.copy()
-    height = lines.shape[1]
-    for down in range(min(radius, height - 1) + 1):
-        half = int(np.sqrt(radius**2 - down**2))
-        wide = ndimage.maximum_filter1d(lines.view(np.uint8), 2 * half + 1, axis=2, mode="constant", cval=0).view(bool)
-        found[:, down:] |= wide[:, :height - down]
-        found[:, :height - down] |= wide[:, down:]
-    return found
+    return ndimage.binary_dilation(lines, disk(radius, dtype=bool)[None])
 
 
 def rim_width(shape: Sequence[int]) -> int:

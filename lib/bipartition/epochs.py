@@ -15,9 +15,10 @@ import torch
 from torch import Generator, Tensor
 
 from bipartition.configuration import Configuration
+from bipartition.cuts import random_crops
 from bipartition.datasets.prepare import Split
 from bipartition.devices import average_statistics, mean_over_processes, my_share, sent
-from bipartition.learners import JudgeLearner, Learner, random_crops
+from bipartition.learners import JudgeLearner, Learner
 
 __all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
 

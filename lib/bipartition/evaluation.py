@@ -15,7 +15,7 @@ import numpy as np
 from bipartition.contours import boundary_f, boundary_iou, fill_void
 from bipartition.datasets.photographs import VOID
 
-__all__ = ["CUT", "NEARLY_ALL", "Interval", "average_precision", "evaluate", "foreground_overlap",
+__all__ = ["CUT", "NEARLY_ALL", "UNKNOWN", "Interval", "average_precision", "class_mean", "evaluate", "foreground_overlap",
            "interval", "is_collapsed", "object_truth", "paired_difference"]
 
 CUT = 128
@@ -48,7 +48,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *, truth: str = "any") -> dict[str, Any]:
+UNKNOWN = Interval(np.nan, np.nan, np.nan)
+"""Of no number at all."""
+
+
+def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str]) -> dict[str, Any]:
     """All numbers of one finished run, ready for JSON.
 
     Parameters
@@ -59,8 +63,6 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
         With ``ids``, ``labels`` (N,), ``masks`` (N, S, S) or None, and ``truth_codes`` (N,).
     classes : sequence of str
         Names that ``split.labels`` points into.
-    truth : {"any", "own"}
-        Object in the truth: every object pixel, or those of the picture's own class (others are background then).
 
     Returns
     -------
@@ -72,7 +74,7 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
 
         Of one picture: ``iou`` from the pixels in ``intersection`` and ``union``; ``boundary_iou`` and ``boundary_f``
         of its contour; ``average_precision`` of the mask before any cut; ``own_iou``, the IoU where only the picture's
-        own class is the object, whatever `truth` says; ``other_way_iou``, that of the mask turned round, which is for
+        own class is the object and others are background; ``other_way_iou``, that of the mask turned round, which is for
         oracles: to choose between the two takes the truth; ``collapsed``, 1 where the cut mask holds more than `NEARLY_ALL`
         of the picture or less than the rest, else 0.
 
@@ -98,27 +100,17 @@ def evaluate(foreground_masks: np.ndarray, split: Any, classes: Sequence[str], *
         numbers["grey"][part] = ((masks >= GREY[0]) & (masks <= GREY[1])).mean(axis=(1, 2))
         numbers["collapsed"][part] = abs((masks >= CUT).mean(axis=(1, 2)) - 0.5) > NEARLY_ALL - 0.5
         if split.masks is not None:
-            found = _against_truth(masks, np.asarray(split.masks[part]), np.asarray(split.truth_codes)[part], truth)
+            found = _against_truth(masks, np.asarray(split.masks[part]), np.asarray(split.truth_codes)[part])
             for name, values in found.items():
                 numbers[name][part] = values
     return _summary(numbers, split, classes)
 
 
-def object_truth(masks: np.ndarray, codes: np.ndarray, *, truth: str = "any") -> tuple[np.ndarray, np.ndarray]:
-    """Truth masks (N, S, S) with class codes as two boolean stacks: object, and void.
-
-    Raises
-    ------
-    ValueError
-        For a reading other than "any" or "own".
-    """
+def object_truth(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Truth masks (N, S, S) with class codes as two boolean stacks: object of any class, and void."""
     masks = np.asarray(masks)
     is_void = masks == VOID
-    if truth == "any":
-        return (masks > 0) & ~is_void, is_void
-    if truth == "own":
-        return masks == np.asarray(codes)[:, None, None], is_void
-    raise ValueError(f"truth = {truth!r}; it must be 'any' or 'own'")
+    return (masks > 0) & ~is_void, is_void
 
 
 def foreground_overlap(foreground: np.ndarray, objects: np.ndarray, void: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +144,7 @@ def average_precision(foreground_masks: np.ndarray, objects: np.ndarray, void: n
     return np.where(total > 0, (precision * of_object).sum(axis=1) / np.maximum(total, 1), np.nan)
 
 
-def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RESAMPLES) -> Interval:
     """Mean over seeds and pictures with its 95 % percentile bootstrap interval.
 
     Parameters
@@ -163,13 +155,13 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     groups : sequence of length pictures, optional
         Class of each picture: the mean is then the mean over classes of the class means, and pictures are drawn
         within their class.
-    resamples, seed : int
-        Number of draws; seed of the drawing, fixed so that the same numbers give the same interval.
+    resamples : int
+        Number of draws.  Their seed is fixed, so that the same numbers give the same interval.
 
     Returns
     -------
     Interval
-        All NaN if there is no number.
+        `UNKNOWN` if there is no number.
 
     Raises
     ------
@@ -182,6 +174,26 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     With one seed the interval speaks of the pictures only.  Two or three seeds say little about the spread over seeds,
     and the interval is then rather too narrow.
     """
+    of_groups = _of_groups(values, groups)
+    if not of_groups:
+        return UNKNOWN
+    seed_weights, *weights = _shares(resamples, (len(of_groups[0]), *(len(each[0]) for each in of_groups)))
+    draws = np.zeros(resamples)
+    for of_group, share in zip(of_groups, weights, strict=True):
+        draws += ((share @ of_group.T) * seed_weights).sum(axis=1) / len(of_groups)
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Interval(_mean_of_means(of_groups), float(low), float(high))
+
+
+def class_mean(values: Any, groups: Sequence | None = None) -> float:
+    """The mean of `interval`, without the draws that its ends take; NaN if there is no number."""
+    of_groups = _of_groups(values, groups)
+    return _mean_of_means(of_groups) if of_groups else np.nan
+
+
+def _of_groups(values: Any, groups: Sequence | None) -> list[np.ndarray]:
+    """The numbers of each class, shape (seeds, its pictures that have one); nothing if there is no number."""
     values = np.atleast_2d(np.asarray(values, dtype=float))
     groups = np.zeros(values.shape[1], dtype=int) if groups is None else np.asarray(groups)
     if groups.shape != (values.shape[1],):
@@ -190,31 +202,24 @@ def interval(values: Any, groups: Sequence | None = None, *, resamples: int = RE
     if (known.any(axis=0) != known.all(axis=0)).any():
         raise ValueError("a picture has a number in one seed and none in another; were all seeds evaluated alike?")
     values, groups = values[:, known.all(axis=0)], groups[known.all(axis=0)]
-    if values.size == 0:
-        return Interval(np.nan, np.nan, np.nan)
+    return [values[:, groups == name] for name in dict.fromkeys(groups.tolist())] if values.size else []
 
-    of_groups = [values[:, groups == name] for name in dict.fromkeys(groups.tolist())]
-    seed_weights, *weights = _shares(seed, resamples, (len(values), *(len(each[0]) for each in of_groups)))
-    means, draws = [], np.zeros(resamples)
-    for of_group, share in zip(of_groups, weights, strict=True):
-        draws += ((share @ of_group.T) * seed_weights).sum(axis=1) / len(of_groups)
-        means.append(of_group.mean())
-    tail = (1 - COVERAGE) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return Interval(float(np.mean(means)), float(low), float(high))
+
+def _mean_of_means(of_groups: list[np.ndarray]) -> float:
+    return float(np.mean([of_group.mean() for of_group in of_groups]))
 
 
 @functools.lru_cache(maxsize=16)
-def _shares(seed: int, resamples: int, counts: tuple[int, ...]) -> list[np.ndarray]:
+def _shares(resamples: int, counts: tuple[int, ...]) -> list[np.ndarray]:
     """What share of each resample each of so many things has, one array (resamples, count) after the other.
 
     A table asks for hundreds of intervals of the same counts.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return [random.multinomial(count, np.full(count, 1 / count), size=resamples) / count for count in counts]
 
 
-def paired_difference(first: Any, second: Any, groups: Sequence | None = None, **options: int) -> Interval:
+def paired_difference(first: Any, second: Any, groups: Sequence | None = None) -> Interval:
     """By how much `first` beats `second` on the same pictures and seeds: `interval` of the differences.
 
     Much sharper than two separate intervals, because a hard picture is hard for both.
@@ -227,16 +232,16 @@ def paired_difference(first: Any, second: Any, groups: Sequence | None = None, *
     first, second = (np.atleast_2d(np.asarray(values, dtype=float)) for values in (first, second))
     if first.shape != second.shape:
         raise ValueError(f"not the same seeds and pictures: shapes {first.shape} and {second.shape}")
-    return interval(first - second, groups, **options)
+    return interval(first - second, groups)
 
 
-def _against_truth(masks: np.ndarray, truth_masks: np.ndarray, codes: np.ndarray, truth: str) -> dict[str, np.ndarray]:
+def _against_truth(masks: np.ndarray, truth_masks: np.ndarray, codes: np.ndarray) -> dict[str, np.ndarray]:
     """All that `evaluate` says of each picture with the help of its truth, NaN where there is no object to find."""
-    is_object, is_void = object_truth(truth_masks, codes, truth=truth)
+    is_object, is_void = object_truth(truth_masks)
     is_foreground, filled = masks >= CUT, fill_void(is_object, is_void)
     overlap, union = foreground_overlap(is_foreground, is_object, is_void)
     scored = is_object.any(axis=(1, 2))
-    own = object_truth(truth_masks, codes, truth="own")[0]
+    own = truth_masks == codes[:, None, None]
     return {
         "intersection": overlap,
         "union": union,

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bipartition import runs
+from bipartition import files
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
 from bipartition.rows import CAM, MEAN, ROWS
@@ -66,6 +66,7 @@ def lowest(scores: Sequence[float], count: int) -> np.ndarray:
     return order[~np.isnan(scores[order])][:count]
 
 
+@mpl.rc_context(STYLE)
 def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int]) -> Figure:
     """The six experiments side by side: for each picture the rows I, 1 - phi, (1 - phi) I and phi I.
 
@@ -135,6 +136,7 @@ def figure6_worst(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | Non
     return figure6(images, truth, masks, ious, names, indices)
 
 
+@mpl.rc_context(STYLE)
 def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence[str], *, columns: int = 8) -> Figure:
     """Pictures with their names above and, if there is one, their truth below."""
     columns = min(columns, len(images))
@@ -155,6 +157,7 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence
     return figure
 
 
+@mpl.rc_context(STYLE)
 def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     """Loss with its parts, and what was watched on validation pictures, over the epochs of each run.
 
@@ -163,22 +166,22 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
     histories : mapping of title to DataFrame
         ``history.csv`` of each run: columns ``val_*`` (and ``accuracy``) go to the right, other numbers to the left.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.35 + 1.75 * len(histories)), layout="constrained")
-        panels = figure.subplots(len(histories), 2, squeeze=False, sharex="row")
-        for (losses, shares), (title, history) in zip(panels, histories.items(), strict=True):
-            numbers = list(history.select_dtypes("number"))
-            watched = [name for name in numbers if name.startswith("val_") or name == "accuracy"]
-            parts = [name for name in numbers if name not in (*watched, *_NO_LOSS)]
-            _curves(losses, history, [*parts, *(name for name in ["loss"] if name in numbers)])
-            _curves(shares, history, watched)
-            losses.set(title=title, ylabel="training loss and parts")
-            shares.set(title="validation pictures", ylim=(-0.02, 1.02), ylabel="share")
-        for axes in panels[-1]:
-            axes.set_xlabel("epoch")
+    figure = Figure(figsize=(WIDTH, 0.35 + 1.75 * len(histories)), layout="constrained")
+    panels = figure.subplots(len(histories), 2, squeeze=False, sharex="row")
+    for (losses, shares), (title, history) in zip(panels, histories.items(), strict=True):
+        numbers = list(history.select_dtypes("number"))
+        watched = [name for name in numbers if name.startswith("val_") or name == "accuracy"]
+        parts = [name for name in numbers if name not in (*watched, *_NO_LOSS)]
+        _curves(losses, history, [*parts, *(name for name in ["loss"] if name in numbers)])
+        _curves(shares, history, watched)
+        losses.set(title=title, ylabel="training loss and parts")
+        shares.set(title="validation pictures", ylim=(-0.02, 1.02), ylabel="share")
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch")
     return figure
 
 
+@mpl.rc_context(STYLE)
 def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     """Table 1 as a picture: a panel for each class that has pictures and for the mean, a line for each row; `TABLE_READS`.
 
@@ -193,29 +196,28 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
     classes, names = list(dict.fromkeys(shown["class"])) or [MEAN], [name for name in ROWS if name in set(table["row"])]
     y = {name: place for place, name in enumerate(names)}
     untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
-        panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True,
-                                 width_ratios=[1.0] * (len(classes) - 1) + [2.2])[0]  # the mean is what rows are compared by
-        for axes, label in zip(panels, classes, strict=True):
-            lines, single = (part[(part["class"] == label) & part["row"].isin(names)] for part in (shown, seeds))
-            axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
-                         label="best without training")
-            axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
-            axes.plot(single["iou"], single["row"].map(y) + _BELOW, "|", color="black", markersize=3.5, markeredgewidth=0.7,
-                      label="a single training")
-            axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
-            axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
-                      markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
-            axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
-                     yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
-            axes.grid(axis="y", color="0.9", linewidth=0.5)
-            axes.set_axisbelow(True)
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(label == classes[0])
-        panels[len(panels) // 2].set_xlabel("foreground IoU")
-        handles, texts = panels[0].get_legend_handles_labels()
-        figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=4, handletextpad=0.3)
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
+    panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True,
+                             width_ratios=[1.0] * (len(classes) - 1) + [2.2])[0]  # the mean is what rows are compared by
+    for axes, label in zip(panels, classes, strict=True):
+        lines, single = (part[(part["class"] == label) & part["row"].isin(names)] for part in (shown, seeds))
+        axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
+                     label="best without training")
+        axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
+        axes.plot(single["iou"], single["row"].map(y) + _BELOW, "|", color="black", markersize=3.5, markeredgewidth=0.7,
+                  label="a single training")
+        axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
+        axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
+                  markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
+        axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
+                 yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
+        axes.grid(axis="y", color="0.9", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(label == classes[0])
+    panels[len(panels) // 2].set_xlabel("foreground IoU")
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=4, handletextpad=0.3)
     return figure
 
 
@@ -275,12 +277,12 @@ def save(figure: Figure, path: Path, text: str) -> Path:
 
     Neither holds a date or a version, so that the same figure gives the same bytes.
     """
-    runs.write_text(path.with_name(f"{path.name}.txt"), f"{text}\n")
+    files.write_text(path.with_name(f"{path.name}.txt"), f"{text}\n")
     nameless = {".pdf": {"CreationDate": None, "Producer": None, "Creator": None}, ".png": {"Software": None}}
     with mpl.rc_context(STYLE):
         for suffix, metadata in nameless.items():
             target = path.with_name(path.name + suffix)
-            with runs.place(target) as temporary:
+            with files.place(target) as temporary:
                 figure.savefig(temporary, dpi=200, metadata=metadata)
     return target
 
@@ -313,6 +315,7 @@ def _beside_truth(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | Non
     return lines
 
 
+@mpl.rc_context(STYLE)
 def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str], *, notes: Sequence[str] = (),
                 missing: str = NOT_TRAINED) -> Figure:
     """Examples in two columns of groups, read line by line; the last place stays blank if their number is odd.
@@ -346,33 +349,30 @@ def _grid(*, rows: int, columns: int, every_row: int = 1, every_column: int = 1,
     row_gaps = [row_gap if (place + 1) % every_row == 0 else GAP for place in range(rows - 1)]
     side = (WIDTH - left - 0.02 - sum(column_gaps)) / columns
     height = top + rows * side + sum(row_gaps) + bottom
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height))
-        panels = np.empty((rows, columns), dtype=object)
-        for row in range(rows):
-            for column in range(columns):
-                x = left + column * side + sum(column_gaps[:column])
-                y = height - top - (row + 1) * side - sum(row_gaps[:row])
-                box = (x / WIDTH, y / height, side / WIDTH, side / height)
-                axes = figure.add_axes(box, xticks=[], yticks=[])
-                axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
-                panels[row, column] = axes
+    figure = Figure(figsize=(WIDTH, height))
+    panels = np.empty((rows, columns), dtype=object)
+    for row in range(rows):
+        for column in range(columns):
+            x = left + column * side + sum(column_gaps[:column])
+            y = height - top - (row + 1) * side - sum(row_gaps[:row])
+            box = (x / WIDTH, y / height, side / WIDTH, side / height)
+            axes = figure.add_axes(box, xticks=[], yticks=[])
+            axes.spines[:].set(visible=True, linewidth=0.3, color="0.6")
+            panels[row, column] = axes
     return figure, panels
 
 
 def _show(axes: Axes, array: np.ndarray | None, missing: str = NOT_TRAINED) -> None:
-    with mpl.rc_context(STYLE):
-        if array is None:
-            axes.set_facecolor("0.95")
-            centre = {"transform": axes.transAxes, "ha": "center", "va": "center"}
-            axes.text(0.5, 0.5, missing, color="0.35", fontsize=6.5, **centre)
-        else:
-            axes.imshow(array, vmin=0, vmax=1, aspect="auto")
+    if array is None:
+        axes.set_facecolor("0.95")
+        centre = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+        axes.text(0.5, 0.5, missing, color="0.35", fontsize=6.5, **centre)
+    else:
+        axes.imshow(array, vmin=0, vmax=1, aspect="auto")
 
 
 def _head(axes: Axes, text: str) -> None:
-    with mpl.rc_context(STYLE):
-        axes.set_title(text, pad=3, linespacing=1.05)
+    axes.set_title(text, pad=3, linespacing=1.05)
 
 
 def _curves(axes: Axes, history: pd.DataFrame, names: Sequence[str]) -> None:

@@ -102,6 +102,7 @@ def two_balls(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Ten
     return (image + noise).clamp(0, 1), labels, objects
 
 
+@mpl.rc_context(STYLE)
 def film_strip(lines: Sequence[Sequence[Tensor | np.ndarray | None]], heads: Sequence[str] = (), sides: Sequence[str] = (), *,
                notes: Sequence[Sequence[str]] = (), panel: float = 1.6) -> Figure:
     """Lines of square pictures with heads above the first line, names at the left, and notes below each.
@@ -119,28 +120,28 @@ def film_strip(lines: Sequence[Sequence[Tensor | np.ndarray | None]], heads: Seq
     """
     columns = max(map(len, lines))
     side = min(panel, WIDTH / columns)
-    with mpl.rc_context(STYLE):
-        height = len(lines) * (side + (0.18 if notes else 0.04)) + 0.35
-        figure = Figure(figsize=(columns * side + (0.3 if sides else 0), height), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-        panels = figure.subplots(len(lines), columns, squeeze=False)
-        for row, (across, line) in enumerate(zip(panels, lines, strict=True)):
-            for column, axes in enumerate(across):
-                picture = line[column] if column < len(line) else None
-                axes.set(xticks=[], yticks=[])
-                axes.spines[:].set(visible=picture is not None, linewidth=0.3, color="0.6")
-                if picture is None:
-                    continue
-                axes.imshow(_shown(picture), vmin=0, vmax=1)
-                if notes and column < len(notes[row]):
-                    axes.set_xlabel(notes[row][column], labelpad=2)
-            if row < len(sides):
-                across[0].set_ylabel(sides[row])
-        for axes, head in zip(panels[0], heads, strict=False):
-            axes.set_title(head)
+    height = len(lines) * (side + (0.18 if notes else 0.04)) + 0.35
+    figure = Figure(figsize=(columns * side + (0.3 if sides else 0), height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    panels = figure.subplots(len(lines), columns, squeeze=False)
+    for row, (across, line) in enumerate(zip(panels, lines, strict=True)):
+        for column, axes in enumerate(across):
+            picture = line[column] if column < len(line) else None
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(visible=picture is not None, linewidth=0.3, color="0.6")
+            if picture is None:
+                continue
+            axes.imshow(_shown(picture), vmin=0, vmax=1)
+            if notes and column < len(notes[row]):
+                axes.set_xlabel(notes[row][column], labelpad=2)
+        if row < len(sides):
+            across[0].set_ylabel(sides[row])
+    for axes, head in zip(panels[0], heads, strict=False):
+        axes.set_title(head)
     return figure
 
 
+@mpl.rc_context(STYLE)
 def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
     """Figure 1 or 2 of the paper, with shapes (channels, height, width) seen in a forward pass.
 
@@ -154,37 +155,36 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
     decoders = [("mask_decoder", r"$\phi$")]
     if network.matrices:
         decoders += [("foreground_decoder", "$F$"), ("background_decoder", "$B$")]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-        axes = figure.subplots()
-        axes.set(xlim=(-0.1, 12), ylim=(0, 7.9))
-        axes.set_axis_off()
-        _box(axes, 0, 6.4, f"$I$\n{shapes['image']}", "white", width=1.5)
-        for place, stage in enumerate(("stem", "layer1", "layer2", "layer3", "layer4")):
-            x = 1.95 + 1.7 * place
-            _box(axes, x, 6.4, f"{stage}\n{shapes[stage]}", COLOURS[5], width=1.45)
-            _arrow(axes, (x - (0.45 if place == 0 else 0.25), 6.9), (x - 0.03, 6.9))
-            _arrow(axes, (x + 0.72, 6.35), (x + 0.72, 5.55))
-        _box(axes, 10.75, 6.4, f"$\\hat o$\n{shapes['logits']}", "white", width=1.2)
-        _arrow(axes, (10.22, 6.9), (10.72, 6.9))
-        axes.text(1.95, 7.55, "classifier A: ResNet-18", color=COLOURS[0], fontsize=9)
-        axes.plot([1.95, 10.2], [5.5, 5.5], color="0.3", linewidth=0.7)
-        axes.text(10.3, 5.4, "five maps $l$,\nfor each decoder", color=COLOURS[0], fontsize=8, va="center")
-        for place, (name, letter) in enumerate(decoders):
-            x = 0.2 + 3.95 * place
-            _arrow(axes, (max(x + 1.8, 2.2), 5.45), (max(x + 1.8, 2.2), 4.95))
-            _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes[name + '.in']}", COLOURS[4], width=3.6)
-            _arrow(axes, (x + 1.8, 3.85), (x + 1.8, 3.45))
-            _box(axes, x, 2.4, f"3×3, upsampled, sigmoid\n{letter}: {shapes[name]}", COLOURS[4], width=3.6)
-        for place, (name, letter) in enumerate((("$(1-\\phi)\\odot I$", "\\hat f"), ("$\\phi\\odot I$", "\\hat b"))):
-            x = 0.2 + 6.2 * place
-            _box(axes, x, 0.3, f"{name}\n{shapes['image']}", "white", width=1.9)
-            _arrow(axes, (x + 1.9, 0.8), (x + 2.2, 0.8))
-            _box(axes, x + 2.25, 0.3, "classifier A\nonce more", COLOURS[5], width=1.7)
-            _arrow(axes, (x + 3.95, 0.8), (x + 4.25, 0.8))
-            _box(axes, x + 4.3, 0.3, f"${letter}$\n{shapes['logits']}", "white", width=1.1)
-            _arrow(axes, (1.2 + 1.5 * place, 2.35), (x + 0.95, 1.35))
-        axes.text(6.1, 1.95, r"the picture times $1-\phi$, and times $\phi$", color=COLOURS[0], fontsize=8)
+    figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.set(xlim=(-0.1, 12), ylim=(0, 7.9))
+    axes.set_axis_off()
+    _box(axes, 0, 6.4, f"$I$\n{shapes['image']}", "white", width=1.5)
+    for place, stage in enumerate(("stem", "layer1", "layer2", "layer3", "layer4")):
+        x = 1.95 + 1.7 * place
+        _box(axes, x, 6.4, f"{stage}\n{shapes[stage]}", COLOURS[5], width=1.45)
+        _arrow(axes, (x - (0.45 if place == 0 else 0.25), 6.9), (x - 0.03, 6.9))
+        _arrow(axes, (x + 0.72, 6.35), (x + 0.72, 5.55))
+    _box(axes, 10.75, 6.4, f"$\\hat o$\n{shapes['logits']}", "white", width=1.2)
+    _arrow(axes, (10.22, 6.9), (10.72, 6.9))
+    axes.text(1.95, 7.55, "classifier A: ResNet-18", color=COLOURS[0], fontsize=9)
+    axes.plot([1.95, 10.2], [5.5, 5.5], color="0.3", linewidth=0.7)
+    axes.text(10.3, 5.4, "five maps $l$,\nfor each decoder", color=COLOURS[0], fontsize=8, va="center")
+    for place, (name, letter) in enumerate(decoders):
+        x = 0.2 + 3.95 * place
+        _arrow(axes, (max(x + 1.8, 2.2), 5.45), (max(x + 1.8, 2.2), 4.95))
+        _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes[name + '.in']}", COLOURS[4], width=3.6)
+        _arrow(axes, (x + 1.8, 3.85), (x + 1.8, 3.45))
+        _box(axes, x, 2.4, f"3×3, upsampled, sigmoid\n{letter}: {shapes[name]}", COLOURS[4], width=3.6)
+    for place, (name, letter) in enumerate((("$(1-\\phi)\\odot I$", "\\hat f"), ("$\\phi\\odot I$", "\\hat b"))):
+        x = 0.2 + 6.2 * place
+        _box(axes, x, 0.3, f"{name}\n{shapes['image']}", "white", width=1.9)
+        _arrow(axes, (x + 1.9, 0.8), (x + 2.2, 0.8))
+        _box(axes, x + 2.25, 0.3, "classifier A\nonce more", COLOURS[5], width=1.7)
+        _arrow(axes, (x + 3.95, 0.8), (x + 4.25, 0.8))
+        _box(axes, x + 4.3, 0.3, f"${letter}$\n{shapes['logits']}", "white", width=1.1)
+        _arrow(axes, (1.2 + 1.5 * place, 2.35), (x + 0.95, 1.35))
+    axes.text(6.1, 1.95, r"the picture times $1-\phi$, and times $\phi$", color=COLOURS[0], fontsize=8)
     return figure
 
 

@@ -1,27 +1,27 @@
-"""The networks: classifier A and its feature maps, the decoders, Figures 1 and 2, and the auto-encoder of section 4.2."""
+"""The networks: classifier A and its feature maps, the decoders, and Figures 1 and 2."""
 
 import copy
-import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-__all__ = ["AutoEncoder", "BiPartitionNetwork", "Classifier", "Decoder", "Partition", "PatchConvolution", "TapConvolution",
-           "cut_pictures", "fused_decoders", "judged_before", "parameters_fixed"]
+from bipartition.convolutions import PatchConvolution, TapConvolution
+
+__all__ = ["BiPartitionNetwork", "Classifier", "Decoder", "Partition", "cut_pictures", "fused_decoders", "judged_before",
+           "parameters_fixed"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 DECODER_CHANNELS = 64
-LEAK = 0.2
 
 
 class Partition(NamedTuple):
@@ -131,90 +131,6 @@ class Classifier(nn.Module):
         feature = feature if feature.dtype == torch.float64 else feature.float()
         weights = self.body.fc.weight[classes][:, :, None, None]
         return F.relu((weights * feature).sum(dim=1, keepdim=True))
-
-
-class PatchConvolution(nn.Module):
-    """A 3 x 3 convolution, on a CPU and maps of a few pixels as one product of matrices: patches times kernels.
-
-    Where a map has fewer pixels than kernels have channels, nearly all of the work is moving the kernels, and oneDNN's
-    convolutions bring them into another order first.  On a GPU, and on larger maps, it is the usual convolution.
-
-    Parameters
-    ----------
-    convolution : nn.Conv2d
-        3 x 3, with a rim of one pixel and without bias: the numbers to start with.
-
-    Notes
-    -----
-    The weight has the shape (out, 9 in), taps before channels, as it is read here and as `torch.channels_last` would hold it;
-    fused optimisers copy the gradient of a weight whose memory is in another order than its shape.  A state dict has it as
-    torchvision does.  Patches are picked by a product with zeros and ones: on the way back it adds up the gradients of the
-    up to nine patches that share a pixel in float32 also under autocast, which indexing would do in bfloat16.
-    """
-
-    PIXELS = 16
-    """What an answer may have at most to be such a product, see ``results/published/speed.md``."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.inputs, self.stride = convolution.in_channels, convolution.stride[0]
-        self.weight = nn.Parameter(_taps_first(convolution.weight.detach()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From shape (N, in, H, W) to (N, out, ceil(H / stride), ceil(W / stride)), zeros around the picture."""
-        height, width = x.shape[2:]
-        rows, columns = math.ceil(height / self.stride), math.ceil(width / self.stride)
-        if x.device.type != "cpu" or rows * columns > self.PIXELS:
-            return F.conv2d(x, self._kernels(), stride=self.stride, padding=1)
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)
-        patches = (_patches(height, width, self.stride).to(x.dtype) @ pixels).view(len(x), rows, columns, -1)
-        return F.linear(patches, self.weight).permute(0, 3, 1, 2)
-
-    def _kernels(self) -> Tensor:
-        """The weight as others have it, shape (out, in, 3, 3); a view."""
-        return self.weight.view(-1, 3, 3, self.inputs).permute(0, 3, 1, 2)
-
-    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        destination[f"{prefix}weight"] = self._kernels().detach()
-
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
-        kernels = state.get(f"{prefix}weight")
-        if kernels is not None and kernels.shape[1:] == (self.inputs, 3, 3):  # else it is refused as any other
-            state[f"{prefix}weight"] = _taps_first(kernels)
-        super()._load_from_state_dict(state, prefix, *others)
-
-
-def _taps_first(kernels: Tensor) -> Tensor:
-    """From shape (out, in, 3, 3) to (out, 9 in), in memory too."""
-    return kernels.permute(0, 2, 3, 1).flatten(1).contiguous()
-
-
-@functools.cache
-def _patches(height: int, width: int, stride: int) -> Tensor:
-    """Which pixel each of nine taps of each answer sees: zeros and ones, shape (9 answers, pixels); outside is none."""
-    inside = F.unfold(torch.eye(height * width).view(-1, 1, height, width), 3, padding=1, stride=stride)
-    return inside.permute(2, 1, 0).flatten(0, 1).contiguous()
-
-
-class TapConvolution(nn.Conv2d):
-    """A 3 x 3 convolution from many channels to few: its nine taps as one 1 x 1 convolution, then added up.
-
-    oneDNN's own pads so few outputs to sixteen channels, at each tap.  The sum is in float32 or better also under autocast.
-
-    Parameters
-    ----------
-    inputs, outputs : int
-        Channels.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """From shape (N, inputs, H, W) to (N, outputs, H, W), zeros around the picture."""
-        taps = F.conv2d(x, self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels, 1, 1))
-        taps = taps if taps.dtype == torch.float64 else taps.float()
-        return F.fold(taps.flatten(2), x.shape[2:], kernel_size=3, padding=1) + self.bias.view(-1, 1, 1)
 
 
 class Decoder(nn.Module):
@@ -436,99 +352,6 @@ class BiPartitionNetwork(nn.Module):
         finally:
             for norm, momentum in zip(norms, momenta, strict=True):
                 norm.momentum = momentum
-
-
-class AutoEncoder(nn.Module):
-    """VGG-16 encoder, mirrored transposed convolutions, no skip connections: the loss-only networks of section 4.2.
-
-    Parameters
-    ----------
-    matrices : bool
-        False: one sigmoid channel, phi.  True: seven, phi with F and B.
-    width : int
-        Channels of the first block; 64 is VGG-16.  A smaller one keeps every layer and divides all channels.
-    poolings : int from 1 to 5
-        How many of the five blocks halve the picture; VGG-16's all do.  A code of 2 x 2, all that would be left of 64 pixels,
-        holds no contour: with 3 its grid is 8 x 8, close to the 7 x 7 that 224 pixels leave.
-
-    Notes
-    -----
-    It starts from scratch: the paper does not say that the encoder is pretrained, and the energies need no classes.  Both
-    halves have batch norm, as torchvision's ``vgg16_bn``: without it these 26 layers died within a few steps of (10).
-    """
-
-    DOWN = (2, 2, 3, 3, 3)
-    """Convolutions in each of VGG-16's five blocks."""
-
-    def __init__(self, *, matrices: bool, width: int = 64, poolings: int = 5) -> None:
-        super().__init__()
-        blocks = list(zip([width, 2 * width, 4 * width, 8 * width, 8 * width], self.DOWN, strict=True))
-        self.matrices = matrices
-        self.encoder = _vgg16_features(blocks, poolings)
-        self.decoder = _mirrored(blocks, poolings, outputs=7 if matrices else 1)
-        for module in [*self.encoder, *self.decoder]:
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                _keep_variance(module)
-        # The first mask is grey everywhere, so that neither half starts with an advantage.  F and B must start apart: at
-        # F = B the mask has no gradient, and at a grey mask F and B have the same.  0.69 and 0.24 lie evenly about
-        # 0.46, the mean of cartoons scaled to [0, 1].
-        nn.init.normal_(self.decoder[-1].weight, std=1e-2)
-        if matrices:
-            nn.init.constant_(self.decoder[-1].bias[1:4], 0.8)
-            nn.init.constant_(self.decoder[-1].bias[4:7], -1.15)
-
-    def forward(self, image: Tensor) -> Partition:
-        """Mask (and F, B) of a picture of shape (N, 3, H, W) in [0, 1]; H and W are multiples of 2**poolings.
-
-        There are no scores.
-        """
-        x = self.decoder(self.encoder(image))
-        maps = torch.sigmoid(x if x.dtype == torch.float64 else x.float())
-        matrices = (maps[:, 1:4], maps[:, 4:7]) if self.matrices else None
-        return Partition(maps[:, :1], matrices)
-
-    def segment(self, image: Tensor) -> Partition:
-        """The same: there is only one pass."""
-        return self(image)
-
-
-def _vgg16_features(blocks: list[tuple[int, int]], poolings: int) -> nn.Sequential:
-    """VGG-16's convolutions, given as (channels, depth) of each block; the first `poolings` blocks end with a halving."""
-    layers: list[nn.Module] = []
-    before = 3
-    for index, (width, depth) in enumerate(blocks):
-        for _ in range(depth):
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-            before = width
-        if index < poolings:
-            layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(*layers)
-
-
-def _mirrored(blocks: list[tuple[int, int]], poolings: int, outputs: int) -> nn.Sequential:
-    """Transposed convolutions in reverse order; the last one has neither batch norm nor ReLU.
-
-    The ReLUs leak: where plain ones answer 0, the last layer has only its bias to say, and half of the mask stays grey.
-    """
-    layers: list[nn.Module] = []
-    for index, (width, depth) in reversed(list(enumerate(blocks))):
-        if index < poolings:
-            layers += [nn.ConvTranspose2d(width, width, 2, stride=2), *_normalised(width)]
-        targets = [width] * (depth - 1) + [blocks[index - 1][0] if index else outputs]
-        for target in targets:
-            layers += [nn.ConvTranspose2d(width, target, 3, padding=1), *_normalised(target)]
-    return nn.Sequential(*layers[:-2])
-
-
-def _normalised(channels: int) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), nn.LeakyReLU(LEAK, inplace=True)]
-
-
-def _keep_variance(module: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """He initialisation.  PyTorch's own takes the fan of a transposed convolution from the wrong side."""
-    taps = math.prod(module.kernel_size) / math.prod(module.stride)
-    nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
-    nn.init.zeros_(module.bias)
 
 
 def _read_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """Execute one notebook with papermill so that it is either done or visibly failed, with no way between."""
 
 import ast
-import errno
 import os
 import signal
 import sys
@@ -9,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bipartition import runs
+from bipartition import files, runs
 
 __all__ = ["NotebookError", "execute", "in_words", "parameter_names"]
 
@@ -57,7 +56,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
         if name not in names:
             raise NotebookError(f"{source.name} has no parameter {name!r}; its parameters are {', '.join(names)}")
     partial, failed = target.with_suffix(".partial.ipynb"), target.with_suffix(".failed.ipynb")
-    with runs.place(partial) as temporary:  # says clearly where and why it cannot be written, before a kernel starts
+    with files.place(partial) as temporary:  # says clearly where and why it cannot be written, before a kernel starts
         nbformat.write(notebook, temporary)
     failed.unlink(missing_ok=True)
     try:
@@ -66,7 +65,7 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
         os.replace(partial, failed)
         raise NotebookError(f"{source.name} {error}\nSee the last cell of {failed}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in files.DISK_FULL:
             raise
         partial.unlink(missing_ok=True)
         raise OSError(error.errno, f"cannot write {partial}: {error.strerror or error}; free some space, or name another place "

@@ -3,16 +3,14 @@
 Nothing is trained here: each finished run's network is shown the photographs of the official test list.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bipartition import companion, runs
+from bipartition import companion
 from bipartition.baselines import BASELINES
-from bipartition.configuration import Configuration
 from bipartition.datasets.dogs_vs_cats import CLASSES as NAMES
 from bipartition.datasets.oxford_pets import CLASSES
 from bipartition.datasets.prepare import Prepared, prepare
@@ -21,8 +19,8 @@ from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, WARM_UP
 from bipartition.tables import NO_SEED, Measured, averages, cell, line_title, page, refused, scored_classes
 
-__all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "finished_folders", "markdown", "measured", "open_pets",
-           "pets_table", "predicted_masks"]
+__all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "markdown", "measurable_folders", "measured", "open_pets",
+           "pets_table"]
 
 TRAINED_ON, MEASURED_ON = "dogs-vs-cats", "oxford-pets"
 FLOORS = ("everything_foreground", "centred_ellipse")
@@ -32,7 +30,7 @@ COLUMNS = ("dataset", "trained_on", "row", "class", "n", "seeds", "accuracy", "i
            "boundary_f", "boundary_f_low", "boundary_f_high")
 
 
-def finished_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], list[str]]:
+def measurable_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], list[str]]:
     """Folders of the runs on Dogs vs. Cats that count, by row and seed, and names of the stale ones.
 
     The warm-up is called `bipartition.rows.CAM`.  The photographs need not be at hand.
@@ -50,53 +48,6 @@ def open_pets(profile: Profile) -> Prepared:
     return prepare(MEASURED_ON, profile.size(TRAINED_ON), profile.options(MEASURED_ON))
 
 
-def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """What the network of a finished run makes of pictures of any data set; see `bipartition.prediction.predict`.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the run.
-    images : ndarray of uint8, shape (N, 3, S, S)
-
-    Returns
-    -------
-    foreground_masks : ndarray of uint8, shape (N, S, S)
-        ``round(255 (1 - phi))``
-    logits : ndarray of float32, shape (N, K), or None for a row without a classifier
-        In the order of the classes that the run was trained on.
-
-    Raises
-    ------
-    ValueError
-        If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
-    """
-    from safetensors.torch import load_file
-
-    from bipartition.devices import accelerator_for_this_machine
-    from bipartition.learners import build_learner
-    from bipartition.networks import Classifier, judged_before
-    from bipartition.prediction import predict
-
-    recorded = runs.read_json(folder / "config.json")["configuration"]
-    known = {field.name for field in dataclasses.fields(Configuration)}
-    configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
-    if configuration.size != images.shape[-1]:
-        raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
-                         "them at its size, or train it anew")
-    state, accelerator = load_file(folder / "model.safetensors"), accelerator_for_this_machine()
-    # an auto-encoder has no classifier, and any number of classes will do
-    classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
-    learner = build_learner(configuration, Classifier(classes), accelerator)
-    own = {name for name in learner.network.state_dict() if not judged_before(name)}
-    if own != set(state):
-        raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
-                         "names differ; train it anew")
-    learner.network.load_state_dict(state, strict=False)
-    learner.network.to(accelerator.device)
-    return predict(learner, images, accelerator)
-
-
 def measured(folders: Mapping[str, Mapping[int, Path]], prepared: Prepared, stale: Sequence[str] = ()) -> Measured:
     """What `bipartition.evaluation.evaluate` says of each run's masks of the pets, by row and seed; then `FLOORS`.
 
@@ -108,7 +59,7 @@ def measured(folders: Mapping[str, Mapping[int, Path]], prepared: Prepared, stal
     lines: dict[str, dict[int, dict]] = {row: {} for row in folders}
     for row, seeds in folders.items():
         for seed, folder in seeds.items():
-            masks, logits = predicted_masks(folder, split.images)
+            masks, logits = companion.predicted_masks(folder, split.images)
             lines[row][seed] = evaluate(masks, split, prepared.classes)
             if logits is not None:
                 right = np.array(NAMES)[logits.argmax(axis=1)] == truth

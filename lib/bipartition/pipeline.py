@@ -13,15 +13,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
 from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS, WARM_UP
-from bipartition.tasks import ON_REQUEST, STEPS, Request, Task, forget, is_up_to_date, made_from_now, plan, remember
+from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
+from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
 __all__ = ["PipelineError", "main", "reproduce", "request_for"]
 
@@ -39,13 +39,6 @@ PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS
 
 FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
 """What a task raises where it cannot do its work; its message says why."""
-
-
-class Begun(NamedTuple):
-    """When a task began, and from what, see `bipartition.tasks.made_from_now`."""
-
-    at: float
-    made_from: str | None
 
 
 class PipelineError(RuntimeError):
@@ -73,7 +66,7 @@ def request_for(
         known, where = NAMES, ""
     return Request(
         profile=loaded,
-        path=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
+        profile_argument=str(path.resolve()) if path.suffix in (".yaml", ".yml") else loaded.name,
         rows=_chosen("row", rows, tuple(ROWS)) or loaded.rows,
         seeds=_seeds(seeds) or loaded.seeds,
         datasets=_chosen(f"data set{where}", datasets, known) or loaded.datasets,
@@ -101,10 +94,10 @@ def reproduce(request: Request, jobs: int = 1) -> int:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
                             "and draw with one process afterwards")
     done = 0
-    with runs.alone(request.folder) if FIRST else contextlib.nullcontext():
+    with files.alone(request.folder) if FIRST else contextlib.nullcontext():
         _together()
         tasks = plan(request)
-        begin, finish = _bookkeeping(request, tasks)
+        begin = _bookkeeping(request, tasks)
         for _, neighbours in itertools.groupby(tasks, key=lambda task: task.stage or task.name):
             stage = list(neighbours)
             due = [task for task in stage if not is_up_to_date(task, request.folder)]
@@ -115,52 +108,53 @@ def reproduce(request: Request, jobs: int = 1) -> int:
             # of what is asked for, not of what is left to do: what was interrupted goes on with as many threads
             lanes = min(jobs or at_a_time(), len(stage)) if due and request.notebooks and len(stage) > 1 else 1
             if lanes > 1:
-                _side_by_side(due, lanes, begin, finish)
+                _side_by_side(due, lanes, begin)
             else:
                 for task in due:
-                    begun = begin(task)
+                    finish = begin(task)
                     task.action()
-                    finish(task, begun)
+                    finish()
             done += len(due)
     return done
 
 
-def _bookkeeping(request: Request, tasks: list[Task]) -> tuple[Callable[[Task], Begun], Callable[[Task, Begun], None]]:
-    """What is said and written when a task begins and when it has ended."""
+def _bookkeeping(request: Request, tasks: list[Task]) -> Callable[[Task], Callable[[], None]]:
+    """What says that a task begins, and gives what is to be called when it has ended: that looks, writes and says so."""
     number = {task.name: f"[{index}/{len(tasks)}] {task.name}" for index, task in enumerate(tasks, start=1)}
 
-    def begin(task: Task) -> Begun:
+    def begin(task: Task) -> Callable[[], None]:
         _say(f"{number[task.name]} ...")
-        return Begun(time.monotonic(), made_from_now(task))
+        began, made_from = time.monotonic(), made_from_now(task)
 
-    def finish(task: Task, begun: Begun) -> None:
-        missing = [str(path) for path in task.outputs if not path.is_file()]
-        if missing:
-            raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
-        if FIRST:
-            remember(task, request.folder, begun.made_from)
-        _together()
-        _say(f"{number[task.name]}: done in {time.monotonic() - begun.at:.0f} s")
+        def finish() -> None:
+            missing = [str(path) for path in task.outputs if not path.is_file()]
+            if missing:
+                raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
+            if FIRST:
+                remember(task, request.folder, made_from)
+            _together()
+            _say(f"{number[task.name]}: done in {time.monotonic() - began:.0f} s")
 
-    return begin, finish
+        return finish
+
+    return begin
 
 
-def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], Begun],
-                  finish: Callable[[Task, Begun], None]) -> None:
+def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], Callable[[], None]]) -> None:
     """Give the tasks to processes, `lanes` at a time.  After one has failed no other begins, and those at work end theirs."""
     waiting, running, failed = deque(tasks), {}, None
     try:
         while running or waiting and not failed:
             while waiting and len(running) < lanes and not failed:
                 task = waiting.popleft()
-                begun = begin(task)
+                finish = begin(task)
                 process = Aside(*task.notebook, threads=max(1, threads() // lanes))
-                running[process.told] = process, task, begun
+                running[process.told] = process, task, finish
             for told in multiprocessing.connection.wait(running):
-                process, task, begun = running.pop(told)
+                process, task, finish = running.pop(told)
                 try:
                     process.end()
-                    finish(task, begun)
+                    finish()
                 except FAILURES as error:
                     _say(f"{task.name} failed: {error}")
                     if running:
@@ -208,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
-        _say(f"figures, tables and report: make reproduce PROFILE={request.path}")
+        _say(f"figures, tables and report: make reproduce PROFILE={request.profile_argument}")
     return 0
 
 
@@ -225,9 +219,9 @@ def _say_sizes(request: Request) -> None:
 def _say_changed_code(request: Request) -> None:
     """Which of the runs that count other code has made, that nobody shows the old numbers of a new idea."""
     now = runs.method_code()
-    older = {folder: files for dataset in request.datasets for row in (*ROWS, WARM_UP)
+    older = {folder: code for dataset in request.datasets for row in (*ROWS, WARM_UP)
              for folder in runs.finished_seeds(request.profile.name, dataset, row).values()
-             if (files := runs.changed_code(folder, now))}
+             if (code := runs.changed_code(folder, now))}
     if not older:
         return
     from bipartition.companion import finished_folders
@@ -237,8 +231,8 @@ def _say_changed_code(request: Request) -> None:
         for by_seed in finished_folders(request.profile, dataset, None)[0].values():
             for folder in older.keys() & by_seed.values():
                 changed.setdefault(" and ".join(older[folder]), []).append(str(folder.relative_to(request.folder / "runs")))
-    for files, names in changed.items():
-        _say(f"changed since they were trained: {files}. {', '.join(sorted(names))} count as before; if their numbers would be "
+    for code, names in changed.items():
+        _say(f"changed since they were trained: {code}. {', '.join(sorted(names))} count as before; if their numbers would be "
              "other ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train "
              "anew")
 

@@ -58,6 +58,11 @@ class Profile:
         """The data sets in use, each once, that of Table 1 first."""
         return tuple(dict.fromkeys(self.sets[name] for name in SETS))
 
+    @property
+    def folder(self) -> Path:
+        """``results/<name>/``."""
+        return runs.results_root() / self.name
+
     def size(self, dataset: str) -> int:
         """Width and height in pixels of the pictures of one data set, whether the profile trains on it or not."""
         return {**self.training, **self.per_dataset.get(dataset, {})}.get("size", Configuration.size)
@@ -161,6 +166,19 @@ def _checked(name: str, content: Any) -> Profile:
         content[key] = _mapping(key, content.get(key))
     for key in ("data", "per_row", "per_dataset"):
         content[key] = {inner: _mapping(f"{key}: {inner}", value) for inner, value in content[key].items()}
+    _check_sets(content)
+    _check_rows(content["rows"])
+    _check_settings(content)
+    _check_seeds(content["seeds"])
+    for key in ("seeds", "rows"):
+        if twice := [one for place, one in enumerate(content[key]) if one in content[key][:place]]:
+            raise ValueError(f"{key}: {twice[0]} is there twice; name each once")
+    frozen = {key: _frozen(content[key]) for key in ("sets", "data", "training", "per_row", "per_dataset")}
+    return Profile(name=name, about=str(content["about"]), seeds=tuple(content["seeds"]), rows=tuple(content["rows"]), **frozen)
+
+
+def _check_sets(content: Mapping[str, Any]) -> None:
+    """Which data sets, with which options."""
     _only_known("key of sets", content["sets"], SETS)
     if set(content["sets"]) != set(SETS):
         raise ValueError(f"sets needs both {' and '.join(SETS)}")
@@ -170,11 +188,18 @@ def _checked(name: str, content: Any) -> Profile:
     if content["sets"]["table1"] not in WITH_TRUTH:
         raise ValueError(f"sets: table1: {content['sets']['table1']} has no masks to measure IoU on; those that have are "
                          f"{', '.join(WITH_TRUTH)}")
-    _only_known("row", content["rows"], ROWS)
-    if not content["rows"]:
+
+
+def _check_rows(rows: Any) -> None:
+    _only_known("row", rows, ROWS)
+    if not rows:
         raise ValueError(f"rows is empty; name one at least of {', '.join(ROWS)}")
-    if not isinstance(content["rows"], list):
-        raise ValueError(f"rows = {content['rows']!r}; it must be a list such as [casm, chan_vese]")
+    if not isinstance(rows, list):
+        raise ValueError(f"rows = {rows!r}; it must be a list such as [casm, chan_vese]")
+
+
+def _check_settings(content: Mapping[str, Any]) -> None:
+    """Which settings stand where; their values are those of a `Configuration`, which refuses them itself."""
     _only_known("row in per_row", content["per_row"], ROWS)
     for row, settings in content["per_row"].items():
         for setting in settings:
@@ -186,14 +211,11 @@ def _checked(name: str, content: Any) -> Profile:
     for key, settings in named.items():
         for setting in NAMED & set(settings):
             raise ValueError(f"{key}: {setting}: that is what a run is called by; choose it with rows, seeds and sets")
-    seeds = content["seeds"]
+
+
+def _check_seeds(seeds: Any) -> None:
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ValueError(f"seeds = {seeds!r}; it must be a list of whole numbers such as [0, 1]")
-    for key in ("seeds", "rows"):
-        if twice := [one for place, one in enumerate(content[key]) if one in content[key][:place]]:
-            raise ValueError(f"{key}: {twice[0]} is there twice; name each once")
-    frozen = {key: _frozen(content[key]) for key in ("sets", "data", "training", "per_row", "per_dataset")}
-    return Profile(name=name, about=str(content["about"]), seeds=tuple(seeds), rows=tuple(content["rows"]), **frozen)
 
 
 def _mapping(key: str, value: Any) -> dict:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.companion import finished_folders
 from bipartition.configuration import readings_table
 from bipartition.profiles import Profile, configuration_for
@@ -55,14 +55,14 @@ def write_provenance(profile: Profile) -> None:
     stale = _stale(profile)
     finished = {name: {key: config.get(key) for key in RECORDED} for name, config in _finished(profile).items()
                 if name not in stale}
-    runs.write_json(
-        _folder(profile) / "provenance.json",
+    files.write_json(
+        profile.folder / "provenance.json",
         {
             "profile": profile.name,
             "about": profile.about,
             **runs.provenance(),
-            "device": sorted({str(config["device"]) for config in finished.values()}),
-            "precision": sorted({str(config["precision"]) for config in finished.values()}),
+            "device": sorted({str(config["device"]) for config in finished.values() if config["device"]}),
+            "precision": sorted({str(config["precision"]) for config in finished.values() if config["precision"]}),
             "minutes": round(sum(config["minutes"] or 0 for config in finished.values()), 2),
             "runs": finished,
         },
@@ -71,23 +71,19 @@ def write_provenance(profile: Profile) -> None:
 
 def write_report(profile: Profile) -> None:
     """``report.html``: tables, figures, readings, runs and provenance; what is missing is said in its place."""
-    folder = _folder(profile)
-    about = runs.read_json(folder / "provenance.json")
+    folder = profile.folder
+    about = files.read_json(folder / "provenance.json")
     pages = {name: _page(folder / f"{name}.md") for name in ("table1", "measures", "claims")}
     figures = {name: _figure(folder, name) for name in FIGURES}
     text = TEMPLATES.get_template("report.html.jinja").render(
         profile=profile, about=about, **pages, dots=figures.pop("table1"), seeds=_seeds(folder / "seeds.csv"),
         figures=figures.values(), readings=_readings(profile), finished=_runs(profile), provenance=_provenance(about))
-    runs.write_text(folder / "report.html", text)
-
-
-def _folder(profile: Profile) -> Path:
-    return runs.results_root() / profile.name
+    files.write_text(folder / "report.html", text)
 
 
 def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
     """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last."""
-    return {f"{dataset}/{row}/seed{seed}": runs.read_json(folder / "config.json")
+    return {f"{dataset}/{row}/seed{seed}": files.read_json(folder / "config.json")
             for dataset in profile.datasets for row in (*ROWS, WARM_UP)
             for seed, folder in runs.finished_seeds(profile.name, dataset, row).items()}
 
@@ -147,7 +143,7 @@ def _runs(profile: Profile) -> Table:
     rows = []
     stale = _stale(profile)
     for name, config in _finished(profile).items():
-        metrics = runs.read_json(_folder(profile) / "runs" / name / "metrics.json")
+        metrics = files.read_json(profile.folder / "runs" / name / "metrics.json")
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
         rows.append([f"({name})" if name in stale else name, *numbers,
                      f"{config['parameters']:,}" if "parameters" in config else "–", _duration(config.get("minutes") or 0),

@@ -1,9 +1,6 @@
-"""Where a run lives, what made it, and whether it is finished: the one module that knows paths and writes files."""
+"""Where a run lives, what made it, and whether it is finished: the one module that knows paths."""
 
 import ast
-import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import io
@@ -12,31 +9,27 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 import tokenize
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bipartition.configuration import DEFAULTS, Configuration
+from bipartition.files import read_json
 from bipartition.rows import ROWS
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "NoLocksError", "TRACKED_TRIALS", "alone",
-           "changed_code", "data_root", "fingerprint", "finished_seeds", "is_finished", "library_digest", "made_by",
-           "method_code", "method_version", "place", "prepared_root", "profiles_root", "project_root", "provenance",
-           "read_json", "results_root", "run_folder", "sweep", "sync", "tracked_trials", "weights_file", "weights_source",
-           "write_array", "write_bytes", "write_json", "write_text"]
+__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "changed_code", "data_root", "fingerprint",
+           "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version", "prepared_root",
+           "profiles_root", "project_root", "provenance", "read_json", "results_root", "run_folder", "tracked_trials",
+           "weights_file", "weights_source"]
 
 METHOD_VERSION = 7
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
 
-METHOD_CODE = ("casm.py", "contours.py", "devices.py", "energies.py", "epochs.py", "evaluation.py", "learners.py",
-               "networks.py", "objectives.py", "prediction.py", "training.py")
+METHOD_CODE = ("autoencoder.py", "casm.py", "contours.py", "convolutions.py", "cuts.py", "devices.py", "energies.py",
+               "epochs.py", "evaluation.py", "learners.py", "networks.py", "objectives.py", "prediction.py", "training.py")
 """Modules that decide what a run computes and what is measured of it: see `changed_code`."""
 
 IMAGENET_WEIGHTS = {"source": "resnet18-f37072fd.pth",
@@ -179,154 +172,23 @@ def _digest(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_finished(folder: Path, made_by: dict[str, Any]) -> bool:
-    """True if the run in `folder` has its ``metrics.json`` (written last) and was made by `made_by`.
+def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """True if the run in `folder` has its ``metrics.json`` (written last) and what made it (`made_by`) is what is wanted.
 
-    Settings that `made_by` does not name do not count: a run may have recorded what its row does not read.  One that the run
+    Settings that `wanted` does not name do not count: a run may have recorded what its row does not read.  One that the run
     did not record is younger than it, and had its default.  What a file of weights is called does not count either.
     """
     if not (folder / "metrics.json").is_file():
         return False
     recorded = read_json(folder / "config.json").get("made_by") or {}
     settings = {**DEFAULTS, **(recorded.get("configuration") or {})}
-    named = {name: settings.get(name) for name in made_by["configuration"]}
-    return _without_names(recorded | {"configuration": named}) == _without_names(made_by)
+    named = {name: settings.get(name) for name in wanted["configuration"]}
+    return _without_names(recorded | {"configuration": named}) == _without_names(wanted)
 
 
 def _without_names(made_by: dict[str, Any]) -> dict[str, Any]:
     weights = made_by.get("weights") or {}
     return made_by | {"weights": weights.get("sha256") or weights.get("source")}
-
-
-class NoLocksError(OSError):
-    """A file system on which one process cannot keep others out."""
-
-
-@contextlib.contextmanager
-def alone(work: Path) -> Iterator[None]:
-    """Let one process at a time work on a folder, which need not be there yet; another waits, and says for whom.
-
-    The lock is the system's, on a hidden file beside the folder, and ends with its process.
-
-    Raises
-    ------
-    OSError
-        If the place cannot be written to.
-    NoLocksError
-        If its file system has none.
-    """
-    lock = work.with_name(f".{work.name}.lock")
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write to {lock.parent}: {error.strerror}; check the folder and its permissions, or "
-                                   "name another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            print(f"process {stream.read().strip() or '?'} is at work on {work}: waiting for it to end (Ctrl-C gives up)",
-                  flush=True)
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            raise NoLocksError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file "
-                                            "system in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
-        stream.seek(0)
-        stream.truncate()
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield
-
-
-@contextlib.contextmanager
-def place(path: Path) -> Iterator[Path]:
-    """Write a file completely or not at all: yields a temporary neighbour, flushes it to disk and renames it to `path`.
-
-    Raises
-    ------
-    OSError
-        As the file system says (no permission, disk full), with the target named; nothing half-written stays.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        way_out = "free some space" if full else "check the folder and its permissions"
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror or error}; {way_out}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote into a folder have left of `place`."""
-    for left in folder.glob(".*"):
-        if left.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", left.name):  # as tempfile names them
-            left.unlink(missing_ok=True)
-
-
-def sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a file that was renamed has its new name also after the power went."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems cannot
-            os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Atomic file of what is in memory already.
-
-    PyTorch, safetensors and NumPy each have an error of their own for a full disk where they write themselves.
-    """
-    with place(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Atomic text file in UTF-8."""
-    write_bytes(path, text.encode("utf-8"))
-
-
-def write_json(path: Path, what: Any) -> None:
-    """Atomic, indented JSON with a final newline."""
-    write_text(path, json.dumps(what, indent=2) + "\n")
-
-
-def write_array(path: Path, array: np.ndarray) -> None:
-    """Atomic ``.npy`` file."""
-    stream = io.BytesIO()
-    np.save(stream, array)
-    write_bytes(path, stream.getbuffer())
-
-
-def read_json(path: Path) -> Any:
-    """JSON of a file; {} if there is none.
-
-    Raises
-    ------
-    ValueError
-        If the file is no JSON, with its name and the way out.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as JSON ({error}); delete it to make it again") from error
 
 
 def provenance() -> dict[str, Any]:

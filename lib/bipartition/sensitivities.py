@@ -144,6 +144,7 @@ def with_interval(line: Mapping[str, Any]) -> str:
     return f"{line['iou']:.2f}" + ("" if np.isnan(ends).any() else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
 
 
+@mpl.rc_context(STYLE)
 def sensitivity_figure(table: pd.DataFrame) -> Figure:
     """IoU of each changed setting beside the usual one, with area and grey share: a mark for each seed, a block for each field.
 
@@ -164,30 +165,29 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
         raise ValueError("the table has no line with the usual settings, so there is nothing to compare with")
     places, labels, ends, height = _places(table)
     seeds = sorted(table["seed"].unique())
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(0.75 * WIDTH, 0.62 + _LINE * height), layout="constrained")
-        panels = figure.subplots(1, 3, sharey=True, width_ratios=(2.4, 1, 1))
-        for axes, name in zip(panels, ("iou", "area", "grey"), strict=True):
-            bounds = [column for column in (f"{name}_low", f"{name}_high") if column in table]
-            axes.axvspan(usual[[name, *bounds]].min(axis=None), usual[[name, *bounds]].max(axis=None), color="0.9", linewidth=0,
-                         label="usual, all seeds")
-            axes.axvline(usual[name].mean(), color="0.45", linewidth=0.8, label="their mean")
-            for order, seed in enumerate(seeds):
-                of_seed = table[table["seed"] == seed]
-                y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
-                look = {"color": COLOURS[order % len(COLOURS)]}
-                if bounds:
-                    axes.hlines(y, of_seed[bounds[0]], of_seed[bounds[1]], linewidth=1, **look)
-                axes.plot(of_seed[name], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
-            for line in ends:
-                axes.axhline(line, color="0.8", linewidth=0.4)
-            end = axes.get_xlim()[1]
-            axes.set_xlim(-0.04 * end, 1.04 * end)  # from 0 everywhere, with room for marks at either end
-            axes.set(xlabel=_AXES[name], ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
-            axes.tick_params(axis="y", length=0)
-            axes.spines["left"].set_visible(False)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.4,
-                      handlelength=1.2, columnspacing=1.2)
+    figure = Figure(figsize=(0.75 * WIDTH, 0.62 + _LINE * height), layout="constrained")
+    panels = figure.subplots(1, 3, sharey=True, width_ratios=(2.4, 1, 1))
+    for axes, name in zip(panels, ("iou", "area", "grey"), strict=True):
+        bounds = [column for column in (f"{name}_low", f"{name}_high") if column in table]
+        axes.axvspan(usual[[name, *bounds]].min(axis=None), usual[[name, *bounds]].max(axis=None), color="0.9", linewidth=0,
+                     label="usual, all seeds")
+        axes.axvline(usual[name].mean(), color="0.45", linewidth=0.8, label="their mean")
+        for order, seed in enumerate(seeds):
+            of_seed = table[table["seed"] == seed]
+            y = [places[key] + _SEED_SHIFT * (order - (len(seeds) - 1) / 2) for key in _keys(of_seed)]
+            look = {"color": COLOURS[order % len(COLOURS)]}
+            if bounds:
+                axes.hlines(y, of_seed[bounds[0]], of_seed[bounds[1]], linewidth=1, **look)
+            axes.plot(of_seed[name], y, "osD^v"[order % 5], markersize=3.5, label=f"seed {seed}", **look)
+        for line in ends:
+            axes.axhline(line, color="0.8", linewidth=0.4)
+        end = axes.get_xlim()[1]
+        axes.set_xlim(-0.04 * end, 1.04 * end)  # from 0 everywhere, with room for marks at either end
+        axes.set(xlabel=_AXES[name], ylim=(height - 0.4, -0.6), yticks=list(places.values()), yticklabels=labels)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, handletextpad=0.4,
+                  handlelength=1.2, columnspacing=1.2)
     return figure
 
 

@@ -11,10 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bipartition import runs
+from bipartition import files
 from bipartition.baselines import BASELINES
 from bipartition.companion import finished_folders
-from bipartition.evaluation import Interval, evaluate, interval, is_collapsed, object_truth, paired_difference
+from bipartition.evaluation import (
+    UNKNOWN,
+    Interval,
+    class_mean,
+    evaluate,
+    interval,
+    is_collapsed,
+    object_truth,
+    paired_difference,
+)
 from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
@@ -80,7 +89,7 @@ def line_metrics(profile: Profile, dataset: str, prepared: Any, *, baselines: Se
     """
     groups, split = scored_classes(dataset, prepared), prepared.split("val")
     folders, stale = finished_folders(profile, dataset, prepared.checksum)
-    lines = {row: {seed: runs.read_json(folder / "metrics.json") for seed, folder in by_seed.items()}
+    lines = {row: {seed: files.read_json(folder / "metrics.json") for seed, folder in by_seed.items()}
              for row, by_seed in folders.items()}
     if maps := lines.pop(WARM_UP):
         lines[CAM] = maps
@@ -101,7 +110,7 @@ def scored_classes(dataset: str, prepared: Any) -> np.ndarray:
     if split.masks is None:
         raise ValueError(f"{dataset} has no truth masks, and the tables are nothing else; choose a data set with truth")
     groups = np.array([prepared.classes[label] for label in split.labels], dtype=object)
-    groups[~object_truth(split.masks, split.truth_codes)[0].any(axis=(1, 2))] = ""
+    groups[~object_truth(split.masks)[0].any(axis=(1, 2))] = ""
     return groups
 
 
@@ -132,9 +141,11 @@ def averages(metrics: Iterable[dict[str, Any]], groups: np.ndarray, classes: Seq
     for key in keys:
         values = [_values(one, key, groups)[mine] for one in metrics]
         values = [one for one in values if not np.isnan(one).all()]
-        draws = {} if key in spans else {"resamples": 1}
-        found = interval(np.stack(values), groups[mine], **draws) if values else Interval(np.nan, np.nan, np.nan)
-        line |= dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True)) if key in spans else {key: found.mean}
+        if key in spans:
+            found = interval(np.stack(values), groups[mine]) if values else UNKNOWN
+            line |= dict(zip((key, f"{key}_low", f"{key}_high"), found, strict=True))
+        else:
+            line[key] = class_mean(np.stack(values), groups[mine]) if values else np.nan
     return line
 
 
@@ -160,7 +171,7 @@ def difference(found: Measured, first: str, second: str, key: str = "iou") -> tu
         other = dict.fromkeys(one, other[NO_SEED])
     seeds = [seed for seed in one if seed in other and not np.isnan(one[seed] + other[seed]).all()]
     if not seeds:
-        return Interval(np.nan, np.nan, np.nan), seeds
+        return UNKNOWN, seeds
     mine = np.isin(found.groups, found.classes)
     values = (np.stack([by_seed[seed][mine] for seed in seeds]) for by_seed in (one, other))
     return paired_difference(*values, found.groups[mine]), seeds
@@ -203,9 +214,9 @@ def seeds_table(found: Measured) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, path: Path, text: str = "") -> None:
     """``<path>.csv`` (four decimals) and, of its page `text`, ``<path>.md``."""
-    runs.write_text(path.with_suffix(".csv"), table.round(4).to_csv(index=False, lineterminator="\n"))
+    files.write_text(path.with_suffix(".csv"), table.round(4).to_csv(index=False, lineterminator="\n"))
     if text:
-        runs.write_text(path.with_suffix(".md"), text)
+        files.write_text(path.with_suffix(".md"), text)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -1,9 +1,8 @@
-"""The steps from photographs to the report: what each is made from, what it leaves, and whether it is up to date.
+"""The steps from photographs to the report: what each is made from, what it leaves, and what does it.
 
 Nothing heavy is imported until there is something to do, so that a second ``make reproduce`` answers at once.
 """
 
-import hashlib
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -11,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
+from bipartition.stamps import Task, file_digest
 
-__all__ = ["ON_REQUEST", "STEPS", "Request", "Task", "forget", "is_up_to_date", "made_from_now", "plan", "remember"]
+__all__ = ["ON_REQUEST", "STEPS", "Request", "plan"]
 
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
@@ -26,8 +26,6 @@ ON_REQUEST = ("pets", "lessons")
 
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
              "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
-WITH_A_CLASSIFIER = "chan_vese"
-"""A row whose runs count only where its first weights are at hand, as those of all rows with a classifier."""
 
 _SOURCES: dict[tuple, str] = {}
 
@@ -66,7 +64,7 @@ DRAWINGS = {
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
     "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
     "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
-    "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst")),
+    "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst"), code=("tables.py",)),
 }
 """By the name of its notebook, the one that takes longest first."""
 
@@ -75,11 +73,11 @@ DRAWINGS = {
 class Request:
     """What was asked for, checked: `rows`, `seeds` and `datasets` choose what is prepared and trained.
 
-    ``path`` is how a notebook finds the profile again: its name, or the absolute path of its file.
+    ``profile_argument`` is how a notebook finds the profile again: its name, or the absolute path of its file.
     """
 
     profile: Profile
-    path: str
+    profile_argument: str
     rows: tuple[str, ...]
     seeds: tuple[int, ...]
     datasets: tuple[str, ...]
@@ -89,28 +87,7 @@ class Request:
     @property
     def folder(self) -> Path:
         """``results/<profile>/``."""
-        return runs.results_root() / self.profile.name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One step of the way.
-
-    ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.  Where
-    ``makes_inputs``, some of the first are there only once it is done.
-    ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
-    same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
-    another process can do it too.
-    """
-
-    name: str
-    inputs: Callable[[], Any]
-    outputs: tuple[Path, ...]
-    action: Callable[[], None]
-    recheck: Callable[[], bool] = lambda: False
-    stage: str = ""
-    makes_inputs: bool = False
-    notebook: tuple[Path, Path, dict[str, Any]] | None = None
+        return self.profile.folder
 
 
 def plan(request: Request) -> list[Task]:
@@ -132,49 +109,17 @@ def plan(request: Request) -> list[Task]:
     return tasks
 
 
-def is_up_to_date(task: Task, folder: Path) -> bool:
-    """Are the outputs of `task` there, made from the same inputs?  `folder` is ``results/<profile>/``."""
-    if not all(path.is_file() for path in task.outputs):
-        return False
-    stamp, now = runs.read_json(_stamp(task, folder)), _fingerprint(task)
-    # An output that somebody wrote over since is not the task's; with and without notebooks a task leaves other ones.
-    known = stamp.get("outputs", {})
-    if stamp.get("inputs") == now["inputs"] and all(known.get(name, found) == found for name, found in now["outputs"].items()):
-        return True
-    if not task.recheck():
-        return False
-    remember(task, folder)
-    return True
-
-
-def remember(task: Task, folder: Path, made_from: str | None = None) -> None:
-    """Stamp a task as done from `made_from`, what `made_from_now` said when it began, or from its present inputs."""
-    runs.write_json(_stamp(task, folder), _fingerprint(task, made_from))
-
-
-def made_from_now(task: Task) -> str | None:
-    """Digest of a task's inputs before its work: what is changed meanwhile is not in it.  None where the task makes some."""
-    return None if task.makes_inputs else runs.fingerprint(task.inputs())
-
-
-def forget(task: Task, folder: Path) -> None:
-    """Remove the stamp, before the task is done anew: if it fails half-way, it does not look finished.
-
-    What an earlier try left half-written goes too, but for the folders of runs: somebody may be at work there, and who trains
-    sweeps them.
-    """
-    _stamp(task, folder).unlink(missing_ok=True)
-    for place in {path.parent for path in task.outputs}:
-        if not place.is_relative_to(folder / "runs"):
-            runs.sweep(place)
-
-
 def _data(request: Request, dataset: str) -> Task:
     profile = request.profile
+
+    def prepare() -> None:
+        from bipartition.companion import open_photographs
+        open_photographs(profile, dataset)
+
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
-        inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": _digest(_notebook("data"))},
-        makes_inputs=True, instead=lambda: _prepare(profile, dataset))
+        inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": file_digest(_notebook("data"))},
+        makes_inputs=True, instead=prepare)
 
 
 def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
@@ -185,15 +130,16 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     def inputs() -> dict[str, Any]:
         return {"configuration": configuration.to_dict(), "prepared": _checksum(profile, dataset),
                 "weights": _weights_file(configuration), "method_version": runs.method_version(row),
-                "made_by": runs.read_json(folder / "config.json").get("made_by")}
+                "made_by": files.read_json(folder / "config.json").get("made_by")}
 
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
         return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
 
     def train() -> None:
+        from bipartition.companion import open_photographs
         from bipartition.training import train_row
-        train_row(configuration, _prepare(profile, dataset), folder, profile=profile.name)
+        train_row(configuration, open_photographs(profile, dataset), folder, profile=profile.name)
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
@@ -244,7 +190,7 @@ def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
                 "weights": _first_weights(request.profile, dataset),
-                "read": _read(request.profile, code), "notebook": _digest(_notebook(name))}
+                "read": _read(request.profile, code), "notebook": file_digest(_notebook(name))}
 
     prepares = not {"data", "train"} & set(request.steps) and _checksum(request.profile, dataset) is None
     return _by_notebook(request, name, name, {}, inputs=inputs, outputs=[request.folder / output for output in outputs],
@@ -269,7 +215,7 @@ def _pets(request: Request) -> Task:
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "read": _read(request.profile, code), "notebook": _digest(_notebook("pets"))}
+                "read": _read(request.profile, code), "notebook": file_digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
@@ -288,7 +234,7 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     drawable, empty = {}, []
     for name, drawing in asked.items():
         dataset = request.profile.sets[drawing.shows]
-        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _at_hand(request, dataset)):
+        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _can_be_shown(request, dataset)):
             drawable[name] = drawing
             continue
         if dataset in request.datasets:
@@ -298,18 +244,18 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     if empty and not drawable:
         name, dataset = empty[0]
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
-                         f"show; train one, as with make train PROFILE={request.path} ROWS=chan_vese SEEDS=0")
+                         f"show; train one, as with make train PROFILE={request.profile_argument} ROWS=chan_vese SEEDS=0")
     for name, dataset in empty:
         print(f"{name} left out: no run on {dataset} is finished", flush=True)
     return drawable
 
 
-def _at_hand(request: Request, dataset: str) -> bool:
+def _can_be_shown(request: Request, dataset: str) -> bool:
     """Are the pictures there, or there when they are needed?"""
-    from bipartition.datasets.download import SETS
+    from bipartition.datasets.download import PARTS
     pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
     prepared = "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern))
-    return prepared or dataset not in SETS  # what cannot be fetched is drawn
+    return prepared or dataset not in PARTS  # what cannot be fetched is drawn
 
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
@@ -317,8 +263,8 @@ def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, A
     """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
     if not request.notebooks:
         return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, **others)
-    return _executed(request, name, _notebook(kind), {"profile": request.path, **parameters}, inputs=inputs, outputs=outputs,
-                     **others)
+    return _executed(request, name, _notebook(kind), {"profile": request.profile_argument, **parameters}, inputs=inputs,
+                     outputs=outputs, **others)
 
 
 def _executed(request: Request, name: str, source: Path, parameters: dict[str, Any], *, outputs: Iterable[Path] = (),
@@ -336,7 +282,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 def _lesson(request: Request, path: Path) -> Task:
     """A learning notebook as it is, its copy with all pictures."""
     return _executed(request, path.stem, path, {}, stage="lessons",
-                     inputs=lambda: {"notebook": _digest(path), "library": runs.library_digest()})
+                     inputs=lambda: {"notebook": file_digest(path), "library": runs.libraryfile_digest()})
 
 
 def _provenance(request: Request) -> Task:
@@ -361,14 +307,14 @@ def _report(request: Request) -> Task:
                for kind in ("png", "txt"))]
     return Task(name="report", outputs=(request.folder / "report.html",), action=action,
                 inputs=lambda: {"read": _read(request.profile, ["report.py", "report.html.jinja"]),
-                                "parts": {part: _digest(request.folder / part) for part in parts}})
+                                "parts": {part: file_digest(request.folder / part) for part in parts}})
 
 
 def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
     """What pages and pictures take from profile and code; an absolute path in `code` stays what it is."""
-    files = ("rows.py", "configuration.py", *code)
+    modules = ("rows.py", "configuration.py", *code)
     return {"profile": repr(profile), "method_version": runs.METHOD_VERSION,
-            "code": {name: _digest(Path(__file__).parent / name) for name in files}}
+            "code": {name: file_digest(Path(__file__).parent / name) for name in modules}}
 
 
 def _notebooks() -> Path:
@@ -377,11 +323,6 @@ def _notebooks() -> Path:
 
 def _notebook(kind: str) -> Path:
     return _notebooks() / f"{NOTEBOOKS[kind]}.ipynb"
-
-
-def _prepare(profile: Profile, dataset: str) -> Any:
-    from bipartition.datasets.prepare import prepare
-    return prepare(dataset, profile.size(dataset), profile.options(dataset))
 
 
 def _checksum(profile: Profile, dataset: str) -> str | None:
@@ -411,7 +352,7 @@ def _counted(request: Request, dataset: str) -> dict[str, Any]:
 
 def _first_weights(profile: Profile, dataset: str) -> list | None:
     """`_weights_file` of the rows with a classifier: where it changes, other runs count."""
-    return _weights_file(configuration_for(profile, dataset, WITH_A_CLASSIFIER, 0))
+    return _weights_file(configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, 0))
 
 
 def _weights_file(configuration: Configuration) -> list | None:
@@ -424,21 +365,5 @@ def _weights_file(configuration: Configuration) -> list | None:
 
 def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
     """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
-    return {f"{row}/seed{seed}": _digest(folder / "metrics.json") + _digest(folder / "config.json")
+    return {f"{row}/seed{seed}": file_digest(folder / "metrics.json") + file_digest(folder / "config.json")
             for row in rows for seed, folder in runs.finished_seeds(request.profile.name, dataset, row).items()}
-
-
-def _digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except FileNotFoundError:
-        return "missing"
-
-
-def _stamp(task: Task, folder: Path) -> Path:
-    return folder / ".stamps" / f"{task.name}.json"
-
-
-def _fingerprint(task: Task, made_from: str | None = None) -> dict[str, Any]:
-    return {"inputs": made_from or runs.fingerprint(task.inputs()),
-            "outputs": {path.name: _digest(path) for path in task.outputs}}

@@ -4,7 +4,6 @@ What a row learns from in one epoch, and what it draws, is in `epochs`.
 """
 
 import contextlib
-import csv
 import dataclasses
 import io
 import pickle
@@ -14,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save
 from torch import nn
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import Configuration, warm_up_configuration
 from bipartition.datasets.download import imagenet_weights
 from bipartition.datasets.prepare import Prepared, Split
@@ -29,7 +29,7 @@ from bipartition.evaluation import evaluate, is_collapsed
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier, judged_before
 from bipartition.prediction import predict
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import WARM_UP
 
 __all__ = ["fresh_learner", "train_row"]
 
@@ -77,7 +77,7 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
     if accelerator.num_processes == 1 and _is_done(configuration, prepared, folder):  # on a disk that may be read-only
         report(f"{folder}: finished already")
         return
-    with runs.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
+    with files.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
         _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else _silent, accelerator)
         accelerator.wait_for_everyone()
@@ -89,13 +89,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         report(f"{folder}: finished already")
         return
     made_by = runs.made_by(configuration, prepared.checksum)
-    needs_warm_up = configuration.row != WARM_UP and configuration.warmup_epochs > 0 and _has_classifier(configuration)
-    start = None
-    if needs_warm_up:
-        warm_up = folder.parent.parent / WARM_UP / folder.name
-        train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
-        start = warm_up / "model.safetensors"
-
+    start = _warmed_up(configuration, prepared, folder, profile, report)
     learner = fresh_learner(configuration, prepared, start, accelerator)
     train, val = prepared.split("train"), prepared.split("val")
     config = {
@@ -109,10 +103,10 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     history, minutes, config["code"] = _resume(folder, made_by, learner, schedulers, accelerator)
     accelerator.wait_for_everyone()  # all have read what the first now writes
     if accelerator.is_main_process:
-        runs.sweep(folder)
+        files.sweep(folder)
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
-        runs.write_json(folder / "config.json", config | {"minutes": None})
+        files.write_json(folder / "config.json", config | {"minutes": None})
         if changed := runs.changed_code(folder, CODE):
             report(f"{folder}: goes on from epochs of other code ({', '.join(changed)}); delete checkpoint.pt to begin anew")
     if unused := unused_card():
@@ -127,7 +121,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
                 continue
             history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
             minutes += (time.perf_counter() - began) / 60
-            runs.write_text(folder / "history.csv", _as_csv(history))
+            files.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
             _save_checkpoint(folder, config, learner, schedulers, history, minutes)
             rate = steps * configuration.batch_size / (time.perf_counter() - began)
             report(_line(configuration, history[-1], rate))
@@ -145,6 +139,16 @@ def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> 
     """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
     usable = configuration.row != WARM_UP or (folder / "model.safetensors").is_file()
     return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
+
+
+def _warmed_up(configuration: Configuration, prepared: Prepared, folder: Path, profile: str,
+               report: Callable[[str], None]) -> Path | None:
+    """The model of the row's warm-up, which is trained now unless another row has done it; None for a row without any."""
+    if configuration.network in (WARM_UP, "autoencoder") or configuration.warmup_epochs == 0:
+        return None
+    warm_up = folder.parent.parent / WARM_UP / folder.name
+    train_row(warm_up_configuration(configuration), prepared, warm_up, profile=profile, report=report)
+    return warm_up / "model.safetensors"
 
 
 def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
@@ -170,18 +174,18 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     masks, logits = predict(learner, val.images, accelerator)
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
-    runs.write_array(folder / "masks.npy", masks)
-    runs.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
+    files.write_array(folder / "masks.npy", masks)
+    files.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
                                                          in learner.network.state_dict().items() if not judged_before(name)}))
-    runs.write_json(folder / "config.json", config)
-    runs.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "config.json", config)
+    files.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path | None,
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
-    pretrained = configuration.weights == "imagenet" and start is None and _has_classifier(configuration)
+    pretrained = configuration.weights == "imagenet" and start is None and configuration.network != "autoencoder"
     weights = runs.weights_file() or imagenet_weights() if pretrained else None
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
@@ -228,7 +232,7 @@ def _save_checkpoint(folder: Path, config: dict[str, Any], learner: Learner, sch
         "history": history,
         "minutes": minutes,
     }, stream)
-    runs.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
+    files.write_bytes(folder / "checkpoint.pt", stream.getbuffer())
 
 
 def _too_large(configuration: Configuration, accelerator: Accelerator, train: Split) -> str:
@@ -262,7 +266,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if pictures < size and pictures % processes:
             raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
                              "start one, or take more pictures")
-    if _has_classifier(configuration) and len(prepared.classes) < 2:
+    if configuration.network != "autoencoder" and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
     if configuration.batch_size == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
@@ -273,29 +277,15 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
 
 def _normalises(configuration: Configuration) -> bool:
     """Whether batch norm takes its statistics from the mini-batch."""
-    if configuration.row == WARM_UP or ROWS[configuration.row].network in ("casm", "autoencoder"):
-        return True
-    return configuration.batch_norm != "frozen" and configuration.classifier_learns != "nothing"
+    is_fixed = configuration.batch_norm == "frozen" or configuration.classifier_learns == "nothing"
+    return configuration.network != "bipartition" or not is_fixed
 
 
 def _last_map_is_one_pixel(configuration: Configuration) -> bool:
     """Of those that batch norm sees: layer4's, or an auto-encoder's after a pooling that is not the end of its encoder."""
-    if _has_classifier(configuration):
+    if configuration.network != "autoencoder":
         return configuration.size <= 32
     return configuration.size == 2**configuration.autoencoder_poolings and configuration.autoencoder_poolings < 5
-
-
-def _has_classifier(configuration: Configuration) -> bool:
-    return configuration.row == WARM_UP or ROWS[configuration.row].network != "autoencoder"
-
-
-def _as_csv(history: list[dict[str, float]]) -> str:
-    names = list(dict.fromkeys(name for line in history for name in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue()
 
 
 def _line(configuration: Configuration, last: dict[str, float], rate: float) -> str:

@@ -7,22 +7,20 @@ folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
 """
 
 import argparse
-import csv
-import fcntl
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, warm_up_configuration
 from bipartition.profiles import Profile, configuration_for, load_profile
-from bipartition.rows import ROWS, WARM_UP, table_classes
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP, table_classes
 
 __all__ = ["COLUMNS", "main", "summary", "trial"]
 
@@ -45,7 +43,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     from bipartition.datasets.prepare import prepare
     from bipartition.training import train_row
 
-    usual = configuration_for(profile, dataset, next(iter(ROWS)) if row == WARM_UP else row, seed)
+    usual = configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER if row == WARM_UP else row, seed)
     configuration = Configuration.build(usual.to_dict(), settings)
     changed = {name: getattr(configuration, name) for name in settings}
     read = WARM_UP_SETTINGS if row == WARM_UP else configuration.decisive().keys() - NAMED
@@ -72,7 +70,7 @@ def summary(folder: Path) -> dict[str, Any]:
     from bipartition.evaluation import interval
     from bipartition.tables import column
 
-    metrics, config = runs.read_json(folder / "metrics.json"), runs.read_json(folder / "config.json")
+    metrics, config = files.read_json(folder / "metrics.json"), files.read_json(folder / "config.json")
     numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
     counted = table_classes(metrics.get("classes") or ())
     classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in counted and entry["n"]]
@@ -138,14 +136,9 @@ def _check_columns(path: Path) -> None:
 
 def _append(path: Path, line: dict[str, Any]) -> None:
     """Add a line, also while another trial adds its own."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", newline="", encoding="utf-8") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        stream.seek(0, os.SEEK_END)
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        if stream.tell() == 0:
-            writer.writeheader()
-        writer.writerow(line)
+    with files.alone(path):
+        begun = path.is_file() and path.stat().st_size > 0
+        pd.DataFrame([line], columns=list(COLUMNS)).to_csv(path, mode="a", header=not begun, index=False, lineterminator="\n")
 
 
 if __name__ == "__main__":

@@ -124,8 +124,6 @@ class Cartoons:
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw one."""
         image, mask, label = self._draw(self.SEEDS[item.split], int(item.id.rsplit("-", 1)[1]), size)
-        if label != item.label:
-            raise ValueError(f"{item.id} was drawn as class {label} instead of {item.label}")
         return image, (mask * (label + 1)).astype(np.uint8)
 
     def files(self, item: Item) -> list[Path]:

@@ -17,7 +17,7 @@ import numpy as np
 import pooch
 from PIL import Image
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
@@ -68,7 +68,7 @@ ARCHIVES = {
         ("https://download.pytorch.org/models/",)),
 }
 
-SETS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
+PARTS = {"voc2012": ("voc2012", "sbd"), "dogs-vs-cats": ("dogs-vs-cats",), "oxford-pets": ("pets-images", "pets-annotations")}
 """What each data set is made of; SBD adds the masks of trainaug to VOC."""
 
 VARIABLES = {"voc2012": "VOC_ROOT", "dogs-vs-cats": "DOGS_VS_CATS_ROOT", "oxford-pets": "OXFORD_PETS_ROOT"}
@@ -108,7 +108,7 @@ def located(name: str) -> tuple[Path, str]:
 
 def is_at_hand(name: str) -> bool:
     """Whether `located` would fetch nothing; True for what is drawn."""
-    return name not in SETS or bool(os.environ.get(VARIABLES[name])) or _lying(name) is not None
+    return name not in PARTS or bool(os.environ.get(VARIABLES[name])) or _lying(name) is not None
 
 
 def _lying(name: str) -> Path | None:
@@ -124,7 +124,7 @@ def fetch(name: str) -> Path:
     Parameters
     ----------
     name : str
-        One of `SETS`, or ``sbd`` to add the masks of trainaug to a VOC 2012 that lies in ``data/raw``.
+        One of `PARTS`, or ``sbd`` to add the masks of trainaug to a VOC 2012 that lies in ``data/raw``.
 
     Returns
     -------
@@ -138,10 +138,10 @@ def fetch(name: str) -> Path:
     OSError
         If no mirror has the right file (each is listed with its reason), or the disk is too small.
     """
-    if name not in SETS and name != "sbd":
-        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*SETS, 'sbd'])}")
+    if name not in PARTS and name != "sbd":
+        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*PARTS, 'sbd'])}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
-    with runs.alone(folder):
+    with files.alone(folder):
         if name == "sbd":
             devkit = folder / "VOCdevkit" / "VOC2012"
             if not devkit.is_dir():
@@ -149,9 +149,9 @@ def fetch(name: str) -> Path:
             if not (devkit / "ImageSets" / "Segmentation" / "trainaug.txt").is_file():
                 _add_sbd(_archives("sbd", ("sbd",))["sbd"], devkit)
         elif not folder.exists():
-            archives = _archives(name, SETS[name])
+            archives = _archives(name, PARTS[name])
             with completed(folder) as partial:
-                for part in SETS[name]:
+                for part in PARTS[name]:
                     if part == "sbd":
                         _add_sbd(archives[part], partial / "VOCdevkit" / "VOC2012")
                     else:
@@ -169,7 +169,7 @@ def imagenet_weights() -> Path:
     """
     if path := _verified(ARCHIVES["resnet18"]):
         return path
-    with runs.alone(_raw() / "archives"):
+    with files.alone(_raw() / "archives"):
         return _archives("resnet18", ("resnet18",))["resnet18"]
 
 
@@ -238,7 +238,7 @@ def _download(archive: Archive, way_out: str) -> Path:
                 resuming.discard()
                 reason = error
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+                if error.errno in (*files.DISK_FULL, errno.EACCES, errno.EROFS):
                     raise
                 reason = error
                 break
@@ -338,6 +338,6 @@ def _add_sbd(archive: Path, devkit: Path) -> None:
                 image = Image.fromarray(codes.astype(np.uint8))
                 image.putpalette(palette)
                 image.save(masks / f"{name}.png")
-    runs.write_text(lists / "trainaug.txt", "\n".join(names) + "\n")
+    files.write_text(lists / "trainaug.txt", "\n".join(names) + "\n")
     usual = "" if len(names) == TRAINAUG else f", where VOC 2012 and SBD as published give {TRAINAUG:,}"
     print(f"sbd: {len(names):,} photographs in trainaug{usual}", flush=True)

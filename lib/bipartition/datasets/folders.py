@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bipartition import runs
+from bipartition import files
 
 __all__ = ["Interrupted", "completed", "unfinished"]
 
@@ -23,7 +23,7 @@ def unfinished(folder: Path) -> Path:
 def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
     """Yield a neighbour of `folder` that takes its place at the end; after an error nothing of it stays.
 
-    To be used under `bipartition.runs.alone`, so that a neighbour which lies there already is what a killed process left.  It
+    To be used under `bipartition.files.alone`, so that a neighbour which lies there already is what a killed process left.  It
     is removed, or with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C,
     `Interrupted`) leaves it too.
     """
@@ -35,7 +35,7 @@ def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
         yield partial
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
-        runs.sync(folder.parent)
+        files.sync(folder.parent)
     except BaseException as error:
         interrupted = isinstance(error, Interrupted) or not isinstance(error, Exception)
         if not (go_on and interrupted):

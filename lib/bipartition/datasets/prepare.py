@@ -7,22 +7,19 @@ import functools
 import hashlib
 import io
 import itertools
-import multiprocessing
 import os
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bipartition import runs
+from bipartition import files, runs
 from bipartition.datasets import DataSet, Item, open_dataset
-from bipartition.datasets.folders import Interrupted, completed, unfinished
+from bipartition.datasets.decoding import ArrayFile, outcomes_in_turn
+from bipartition.datasets.folders import completed, unfinished
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
@@ -34,9 +31,6 @@ PREPARE_VERSION = 1
 BLOCK = 512
 """So many pictures are brought to disk before they are recorded as done; a killed preparation goes on after them.
 Fewer than two blocks are decoded without other processes, whose start would cost more than they save."""
-
-CHUNK = 16
-"""So many pictures a process decodes before it hands over what became of them."""
 
 SOURCES = "sources.csv"
 """A line for each picture that is done: id, width and height of the photograph as stored, SHA-256 of its files.  No part of the
@@ -144,12 +138,12 @@ def prepare(name: str, size: int, options: dict[str, Any] | None = None) -> Prep
         if (prepared := _open(folder)) is not None:
             return prepared
         items, left_out = _usable(dataset)
-        with runs.alone(folder):
+        with files.alone(folder):
             return _open(folder) or _make(dataset, items, left_out, size, folder, made_by)
-    except runs.NoLocksError:
+    except files.NoLocksError:
         raise
     except OSError as error:
-        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno == errno.ENOSPC
+        way_out = ("free some space, or choose another disk with BIPARTITION_DATA" if error.errno in files.DISK_FULL
                    else "check the folder and its permissions, or choose another with BIPARTITION_DATA")
         reason = error.__cause__ if isinstance(error.__cause__, OSError) else error  # without the way out that one has told
         raise OSError(error.errno, f"cannot write {folder}: {reason.strerror or reason}; {way_out}") from error
@@ -188,7 +182,7 @@ def _place(name: str, size: int, options: dict[str, Any], stamp: str) -> tuple[P
 
 def _open(folder: Path) -> Prepared | None:
     """What lies in `folder`, or None if it is not all there."""
-    if not (about := runs.read_json(folder / "prepared.json")):
+    if not (about := files.read_json(folder / "prepared.json")):
         return None
     for name, length in about["files"].items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != length:
@@ -219,10 +213,10 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     started = time.perf_counter()
     with completed(folder, go_on=True) as partial:
         digests = _decode(dataset, items, size, partial)
-        runs.write_text(partial / "index.csv", _index(items, dataset.classes))
+        files.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
         digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
-        runs.write_json(partial / "prepared.json", {
+        files.write_json(partial / "prepared.json", {
             "name": dataset.name,
             "classes": [name for label, name in enumerate(dataset.classes) if label in trained],
             "all_classes": list(dataset.classes),
@@ -249,10 +243,11 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dic
     """Write ``images.npy`` and ``masks.npy``, a process for each core, from where `SOURCES` ends; returns their SHA-256."""
     with contextlib.ExitStack() as stack:
         shapes = {"images.npy": (3, size, size)} | ({"masks.npy": (size, size)} if dataset.has_truth else {})
-        arrays = {name: stack.enter_context(_ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
+        arrays = {name: stack.enter_context(ArrayFile(folder / name, (len(items), *shape))) for name, shape in shapes.items()}
         bad, done = [], _done(folder / SOURCES)
         work = functools.partial(_work, dataset, items, size, list(arrays.values()))
-        outcomes = stack.enter_context(_in_turn(work, range(done, len(items)), min(cores(), (len(items) - done) // BLOCK)))
+        workers = min(cores(), (len(items) - done) // BLOCK)
+        outcomes = stack.enter_context(outcomes_in_turn(work, range(done, len(items)), workers))
         while block := list(itertools.islice(outcomes, BLOCK)):  # the processes go on while a block is brought to disk
             done += len(block)
             bad += [reason for reason, _ in block if reason]
@@ -268,7 +263,7 @@ def _decode(dataset: DataSet, items: list[Item], size: int, folder: Path) -> dic
         return {name: array.to_disk(len(items)) for name, array in arrays.items()}
 
 
-def _work(dataset: DataSet, items: list[Item], size: int, arrays: "list[_ArrayFile]", place: int) -> tuple[str | None, tuple]:
+def _work(dataset: DataSet, items: list[Item], size: int, arrays: list[ArrayFile], place: int) -> tuple[str | None, tuple]:
     """Read one picture and write it to its place: why it cannot be used, or its line in `SOURCES`."""
     try:
         image, mask = dataset.read(items[place], size)
@@ -280,66 +275,10 @@ def _work(dataset: DataSet, items: list[Item], size: int, arrays: "list[_ArrayFi
     return None, (items[place].id, *source)
 
 
-@contextlib.contextmanager
-def _in_turn(work: Callable[[int], Any], places: range, workers: int) -> Iterator[Iterator[Any]]:
-    """What `work` gives for each place, in order, from `workers` processes that take turns at `CHUNK` places.
-
-    Processes, because much of the work on a small picture holds Python's lock.  Each has a pipe of its own, which also
-    bounds how far it gets ahead, and ends when nobody is left to read it.
-    """
-    if workers < 2 or multiprocessing.current_process().daemon:  # a daemon may start none
-        yield map(work, places)
-        return
-    chunks = [places[start:start + CHUNK] for start in range(0, len(places), CHUNK)]
-    readers, processes = [], []
-    try:
-        for number in range(workers):
-            reader, writer = multiprocessing.Pipe(duplex=False)
-            readers.append(reader)
-            with writer:
-                process = multiprocessing.Process(target=_serve, args=(work, chunks[number::workers], writer, readers))
-                process.start()
-            processes.append(process)
-        yield itertools.chain.from_iterable(
-            _received(readers[turn % workers], processes[turn % workers]) for turn in range(len(chunks)))
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
-        for reader in readers:
-            reader.close()
-
-
-def _serve(work: Callable[[int], Any], chunks: list[range], writer: Connection, readers: list[Connection]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the one that reads ends the others
-    for reader in readers:
-        reader.close()
-    with contextlib.suppress(BrokenPipeError):
-        for chunk in chunks:
-            try:
-                outcome = [work(place) for place in chunk]
-            except Exception as error:
-                outcome = error
-            writer.send(outcome)
-    os._exit(0)  # a fork of a notebook's kernel must not put away the kernel's sockets
-
-
-def _received(reader: Connection, process: multiprocessing.Process) -> list[Any]:
-    try:
-        outcome = reader.recv()
-    except (EOFError, OSError):  # OSError where it was killed within a message
-        process.join()
-        raise Interrupted(f"a process that decodes pictures ended with exit code {process.exitcode} (-9: killed, most often "
-                           "because memory ran out); start again, and it goes on where it stopped") from None
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
-
-
 def _done(path: Path) -> int:
     """How many pictures a killed preparation has recorded; a line that it did not end is cut off."""
     if not path.is_file():
-        runs.write_text(path, "id,width,height,sha256\n")
+        files.write_text(path, "id,width,height,sha256\n")
     whole = path.read_bytes()
     whole = whole[:whole.rfind(b"\n") + 1]
     os.truncate(path, len(whole))
@@ -357,53 +296,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no file {error.filename}"
     return f"{error or type(error).__name__}"
-
-
-class _ArrayFile:
-    """A ``.npy`` file of uint8 whose entries along the first axis are written in any order, from any process.
-
-    Written with pwrite instead of a memory map: a full disk is an error then and not a crash, and written pages do not
-    count as memory of a process.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        self._start, self._step = len(header.getvalue()), int(np.prod(shape[1:]))
-        self._stream = open(path, "r+b" if path.exists() else "wb", buffering=0)  # noqa: SIM115  closed by __exit__
-        self._stream.write(header.getvalue())
-        self._path, self._shape = path, shape
-        self._reader, self._digest = open(path, "rb", buffering=0), hashlib.sha256()  # noqa: SIM115  closed by __exit__
-        self._buffer = memoryview(bytearray(2**20))
-
-    def __reduce__(self) -> tuple:
-        return _ArrayFile, (self._path, self._shape)  # where processes are not forked each opens it for itself
-
-    def write(self, place: int, entry: np.ndarray) -> None:
-        if entry.shape != self._shape[1:] or entry.dtype != np.uint8:
-            raise ValueError(f"entry {place} has shape {entry.shape} of {entry.dtype}, not {self._shape[1:]} of uint8")
-        data, offset = memoryview(np.ascontiguousarray(entry).reshape(-1)), self._start + place * self._step
-        while data:
-            written = os.pwrite(self._stream.fileno(), data, offset)
-            data, offset = data[written:], offset + written
-
-    def __enter__(self) -> "_ArrayFile":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stream.close()
-        self._reader.close()
-
-    def to_disk(self, count: int) -> bytes:
-        """See to it that the first `count` entries stay, even if the machine loses power; returns the SHA-256 up to there."""
-        os.fsync(self._stream.fileno())
-        end = self._start + count * self._step
-        while left := end - self._reader.tell():
-            if not (got := self._reader.readinto(self._buffer[:min(left, len(self._buffer))])):
-                raise RuntimeError(f"{self._path.name} ends before picture {count}, which had been written; what was done is "
-                                   "removed, start again")
-            self._digest.update(self._buffer[:got])
-        return self._digest.digest()
 
 
 def _index(items: list[Item], classes: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import requests
 import urllib3
 
-from bipartition import runs
+from bipartition import files
 
 __all__ = ["Resuming", "size_in_words"]
 
@@ -84,10 +84,10 @@ class Resuming:
         self._about.unlink(missing_ok=True)
 
     def _is_complete(self) -> bool:
-        return self.have > 0 and runs.read_json(self._about).get("length") == self.have
+        return self.have > 0 and files.read_json(self._about).get("length") == self.have
 
     def _go_on(self, url: str) -> None:
-        about, have = runs.read_json(self._about), self.have
+        about, have = files.read_json(self._about), self.have
         headers = {"Accept-Encoding": "identity"}
         if have and about["length"]:
             headers["Range"] = f"bytes={have}-"
@@ -104,12 +104,12 @@ class Resuming:
                 raise requests.RequestException(f"announces {length} bytes, not about {self._size}: another file")
             if start == 0:
                 self.discard()
-                runs.write_json(self._about, {"url": url, "length": length, "validator": _validator(response)})
+                files.write_json(self._about, {"url": url, "length": length, "validator": _validator(response)})
             self._receive(response, length)
         if length and self.have < length:
             raise requests.ConnectionError(f"ended after {self.have} of {length} bytes")
         if not length:
-            runs.write_json(self._about, runs.read_json(self._about) | {"length": self.have})
+            files.write_json(self._about, files.read_json(self._about) | {"length": self.have})
 
     def _receive(self, response: requests.Response, length: int | None) -> None:
         with open(self._bytes, "ab") as stream:
@@ -125,7 +125,7 @@ class Resuming:
                         raise requests.RequestException(f"sends more than the {length or self._size} bytes expected")
                     self._tell(stream.tell(), length)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                if isinstance(error, requests.RequestException) or getattr(error, "errno", None) == 28:
+                if isinstance(error, requests.RequestException) or getattr(error, "errno", None) in files.DISK_FULL:
                     raise
                 how = "fell silent" if isinstance(error, urllib3.exceptions.ReadTimeoutError) else "was dropped"
                 raise requests.ConnectionError(f"{how} after {stream.tell()} of {length or 'unknown'} bytes") from error

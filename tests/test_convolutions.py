@@ -1,0 +1,63 @@
+"""Convolutions computed in another way are the usual ones, with their gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from bipartition.convolutions import PatchConvolution, TapConvolution
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("stride", "size"), [(1, (2, 2)), (1, (4, 3)), (1, (1, 1)), (2, (4, 4)), (2, (7, 5)), (1, (9, 4))])
+def test_a_convolution_by_its_patches_is_the_convolution_with_its_gradients(stride, size, memory):
+    convolution = nn.Conv2d(6, 5, 3, stride=stride, padding=1, bias=False).double().to(memory_format=memory)
+    patches = PatchConvolution(nn.Conv2d(6, 5, 3, stride=stride, padding=1, bias=False)).double()
+    patches.load_state_dict(convolution.state_dict())
+    torch.testing.assert_close(patches.state_dict(), convolution.state_dict(), rtol=0, atol=0)
+    x = torch.randn(2, 6, *size, dtype=torch.float64).to(memory_format=memory).requires_grad_(True)
+    expected, answer = convolution(x), patches(x)
+    torch.testing.assert_close(answer, expected)
+    weight = torch.randn_like(expected)
+    own, kernels = torch.autograd.grad((weight * answer).sum(), [x, patches.weight])
+    other, expected_kernels = torch.autograd.grad((weight * expected).sum(), [x, convolution.weight])
+    torch.testing.assert_close(own, other)
+    torch.testing.assert_close(kernels.view(5, 3, 3, 6).permute(0, 3, 1, 2), expected_kernels)
+
+
+def test_a_convolution_by_its_patches_is_as_exact_as_the_usual_one_under_autocast():
+    convolution = nn.Conv2d(256, 256, 3, padding=1, bias=False)
+    patches = PatchConvolution(convolution)
+    x, weight = torch.randn(2, 4, 256, 4, 4, dtype=torch.bfloat16)  # what reaches it from the layer before, and after
+
+    def found(network, dtype):
+        inputs = x.to(dtype).requires_grad_(True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            answer = network(inputs)
+        return answer.detach(), torch.autograd.grad((weight * answer).sum(), inputs)[0]
+
+    usual, own = found(convolution, torch.bfloat16), found(patches, torch.bfloat16)
+    exact = found(convolution.double(), torch.float64)
+    for theirs, ours, truth in zip(usual, own, exact, strict=True):
+        error = (ours - truth).norm() / truth.norm()
+        assert error < 0.01 and error < 1.5 * (theirs - truth).norm() / truth.norm()
+
+
+@pytest.mark.parametrize("shape", [(5, 53), (5, 54, 1, 1), (5, 7, 3, 3)])
+def test_kernels_of_another_shape_are_refused(shape):
+    patches = PatchConvolution(nn.Conv2d(6, 5, 3, padding=1, bias=False))
+    with pytest.raises(RuntimeError, match="size mismatch for weight"):
+        patches.load_state_dict({"weight": torch.zeros(shape)})
+
+
+@pytest.mark.parametrize(("outputs", "size"), [(1, (7, 5)), (3, (4, 4)), (3, (1, 1))])
+def test_a_convolution_by_its_taps_is_the_convolution_with_its_gradients(outputs, size):
+    taps, convolution = TapConvolution(6, outputs).double(), nn.Conv2d(6, outputs, 3, padding=1).double()
+    convolution.load_state_dict(taps.state_dict())
+    x = torch.randn(2, 6, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, outputs, *size, dtype=torch.float64)
+    expected, answer = convolution(x), taps(x)
+    torch.testing.assert_close(answer, expected)
+    for own, other in zip(torch.autograd.grad((weight * answer).sum(), [x, taps.weight, taps.bias]),
+                          torch.autograd.grad((weight * expected).sum(), [x, convolution.weight, convolution.bias]),
+                          strict=True):
+        torch.testing.assert_close(own, other)
