@@ -31,6 +31,11 @@ class TestRandomCuts:
         cuts = random_cuts(torch.full((4, 3, 32, 32), 0.5), torch.Generator().manual_seed(0), contours=1.0)
         assert cuts.isfinite().all() and cuts.std() > 0.05
 
+    def test_they_do_not_follow_the_rim_of_the_picture(self):
+        bright, black = (random_cuts(torch.full((4, 3, 32, 32), value, dtype=torch.float64), torch.Generator().manual_seed(0),
+                                     contours=0.8) for value in (0.8, 0.0))
+        torch.testing.assert_close(bright, black)  # else what lies beyond the picture is taken for black
+
 
 class TestRandomCrops:
     def ramp(self, count=200):

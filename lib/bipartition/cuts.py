@@ -64,7 +64,8 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     if contours:
         mix = sent(drawn(torch.randn, count, channels, 1, 1, rng=rng), image.device)
         weight = sent(contours * drawn(torch.rand, count, 1, 1, 1, rng=rng), image.device)
-        colours = _standard(F.avg_pool2d((mix * image).sum(dim=1, keepdim=True), 5, stride=1, padding=2))
+        mixed = (mix * image).sum(dim=1, keepdim=True)
+        colours = _standard(F.avg_pool2d(mixed, 5, stride=1, padding=2, count_include_pad=False))
         landscape = _standard((1 - weight) * landscape + weight * colours)
     level = 3.2 * drawn(torch.rand, count, 1, 1, 1, rng=rng) - 1.6
     sharpness = torch.exp(0.5 + 3.5 * drawn(torch.rand, count, 1, 1, 1, rng=rng))
