@@ -52,28 +52,28 @@ help: ## this list
 env: $(READY) ## make .venv from requirements.lock (done by the others when it is missing)
 
 data: $(READY) ## get and decode the data sets of a profile, or DATASETS="voc2012 oxford-pets"
-	@$(PIPELINE) --steps data
+	@exec $(PIPELINE) --steps data
 
 train: $(READY) ## train the rows of a profile; an interrupted run goes on where it stopped
-	@$(PIPELINE) --steps data,train
+	@exec $(PIPELINE) --steps data,train
 
 figures: $(READY) ## draw Figures 4, 5 and 6 from the finished runs; trains nothing
-	@$(PIPELINE) --steps figures
+	@exec $(PIPELINE) --steps figures
 
 table: $(READY) ## Table 1 from the finished runs; trains nothing
-	@$(PIPELINE) --steps table
+	@exec $(PIPELINE) --steps table
 
 report: $(READY) ## results/PROFILE/report.html from what is there
-	@$(PIPELINE) --steps report
+	@exec $(PIPELINE) --steps report
 
 pets: $(READY) ## measure the finished runs on Dogs vs. Cats on Oxford-IIIT Pet, which has masks; trains nothing
-	@$(PIPELINE) --steps pets
+	@exec $(PIPELINE) --steps pets
 
 lessons: $(READY) ## run the notebooks to learn from: copies with their pictures in results/PROFILE/notebooks/
-	@$(PIPELINE) --steps lessons
+	@exec $(PIPELINE) --steps lessons
 
 reproduce: $(READY) ## data, training, figures, table, report: whatever is missing or out of date
-	@$(PIPELINE)
+	@exec $(PIPELINE)
 
 smoke: ## make reproduce PROFILE=smoke
 	@$(MAKE) --no-print-directory reproduce PROFILE=smoke

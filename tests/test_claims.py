@@ -202,6 +202,7 @@ def test_page_and_file_tell_each_claim_once(prepared, tmp_path):
     for number, (claim, _) in CLAIMS.items():
         assert text.count(f"{number}. {claim}".replace("|", "\\|")) == 1
     assert "drawn pictures" in explanation("cartoons") and "drawn pictures" not in explanation("voc2012")
+    assert "drawn" not in explanation("oxford-pets") and "not the paper's photographs" in explanation("oxford-pets")
     assert "these pictures too" in explanation("cartoons") and "set apart" in explanation("voc2012")
 
 

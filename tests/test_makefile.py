@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -159,6 +160,24 @@ def test_targets_that_are_asked_for_at_once_are_made_one_after_another(trained, 
     folder = tmp_path / "results" / "tiny"
     assert (folder / "table1.md").is_file() and (folder / "report.html").is_file()
     assert "waiting for it to end" not in ended.stdout
+
+
+def test_who_kills_make_alone_ends_the_pipeline_too(project):
+    """A shell between the two would end by the signal and leave the pipeline running."""
+    noted = project / "number"
+    python = project / ".venv" / "bin" / "python"
+    python.write_text(f"#!/bin/sh\necho $$ > '{noted}'\nexec sleep 60\n", encoding="utf-8")
+    with subprocess.Popen(["make", "train"], cwd=project, stderr=subprocess.DEVNULL) as running:
+        assert in_time(lambda: noted.is_file() and noted.read_text(encoding="utf-8").strip())
+        running.terminate()
+    assert in_time(lambda: not Path("/proc", noted.read_text(encoding="utf-8").strip(), "exe").exists())
+
+
+def in_time(holds, seconds=20):
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
+    return holds()
 
 
 def test_a_python_that_does_not_exist_is_named(project):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from bipartition import files
 from bipartition.notebooks import execute, parameter_names
-from bipartition.profiles import load_profile, profile_names
+from bipartition.profiles import profile_names
 from bipartition.rows import ROWS
 
 NAMES = ["00_start_here", "01_prepare_data", "02_train_row", "03_figure4", "04_figure5", "05_figure6", "06_table1",
@@ -188,7 +188,7 @@ def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_pa
     for name in ("b.PNG", "a.jpg", "notes.txt"):
         Image.new("RGB", (40, 30), (200, 40, 40)).save(tmp_path / "mine" / name, format="PNG")
     execute(root / "notebooks" / "15_your_own_photographs.ipynb", tmp_path / "copy.ipynb",
-            {"folder": str(tmp_path / "mine"), "profile": load_profile(str(profile)).name, "dataset": "cartoons"})
+            {"folder": str(tmp_path / "mine"), "profile": str(profile), "dataset": "cartoons"})
     said = capsys.readouterr().out
     assert "your pictures: a, b" in said and "cut by the energy" not in said
 

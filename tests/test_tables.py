@@ -19,6 +19,7 @@ from bipartition.tables import (
     SEED_COLUMNS,
     column,
     difference,
+    explanation,
     line_metrics,
     markdown,
     seeds_table,
@@ -93,7 +94,7 @@ def test_a_data_set_without_the_papers_classes_has_columns_of_its_own(monkeypatc
     mine = table[table["row"] == "chan_vese"].set_index("class")
     assert list(mine.index) == ["bird", "boat", "sheep", "mean"] and mine["n"].tolist() == [4, 4, 4, 12]
     assert (mine["iou"] == 1).all() and mine["paper_iou"].isna().all()
-    assert "the 3 classes that have pictures (bird, boat, sheep)" in markdown(table)
+    assert "the 3 classes that have pictures (bird, boat, sheep)." in markdown(table) and "paper's" not in explanation(table)
     assert difference(found, "chan_vese", next(iter(BASELINES)))[0].mean > 0
     assert measures(found, prepared).set_index("row").loc["chan_vese", ["n", "iou"]].tolist() == [12, 1]
     config = files.read_json(folder / "config.json")

@@ -202,6 +202,21 @@ class TestTrainRow:
         _, lines = train(tiny(row="casm"), cartoons, tmp_path)
         assert lines[0].startswith("cartoons/classifier/seed0") and model.read_bytes() == before
 
+    @pytest.mark.parametrize("content", [b"", b"nothing of the kind", None], ids=["empty", "text", "cut short"])
+    def test_a_warm_up_whose_model_is_damaged_is_named_with_the_way_out(self, cartoons, tmp_path, content):
+        train(tiny(), cartoons, tmp_path)
+        model = tmp_path / "classifier" / "seed0" / "model.safetensors"
+        model.write_bytes(model.read_bytes()[:1000] if content is None else content)
+        with pytest.raises(ValueError, match="model.safetensors holds no network, or is damaged .*; delete it and metrics.json"):
+            train(tiny(row="casm"), cartoons, tmp_path)
+
+    def test_a_run_that_has_lost_its_masks_is_trained_again(self, cartoons, tmp_path):
+        folder, _ = train(tiny(), cartoons, tmp_path)
+        before = (folder / "masks.npy").read_bytes()
+        (folder / "masks.npy").unlink()
+        train(tiny(), cartoons, tmp_path)
+        assert (folder / "masks.npy").read_bytes() == before
+
     def test_epochs_of_other_code_are_named_and_remembered(self, cartoons, tmp_path, monkeypatch):
         now = runs.method_code()
         with monkeypatch.context() as patch:
@@ -270,7 +285,7 @@ class TestTrainRow:
         path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
         with pytest.raises(ValueError, match="checkpoint.pt is not a checkpoint, or a damaged one; delete it, and the"):
             train(tiny(warmup_epochs=0), cartoons, tmp_path)
-        path.unlink()
+        torch.save({"of": "something else"}, path)  # which begins anew without a word, as the state of another run does
         folder, _ = train(tiny(warmup_epochs=0), cartoons, tmp_path)
         assert (folder / "metrics.json").is_file()
 
@@ -495,9 +510,9 @@ def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(tmp_path
     prepared = Discs(**fields | {"name": "discs", "classes": ("blue", "red"), "all_classes": ("blue", "red"), "size": 32,
                                  "checksum": "discs", "folder": tmp_path})
     everything = np.mean(discs(60, 1).masks > 0)
-    usual = tiny(warmup_epochs=3, warmup_rate=1e-3, warmup_cuts=0.5, epochs=5, batch_size=16, warmup_batch_size=16,
+    usual = tiny(warmup_epochs=4, warmup_rate=1e-3, warmup_cuts=0.5, epochs=4, batch_size=32, warmup_batch_size=16,
                  judge="snapshot", batch_norm="frozen", initial_foreground=0.8, alpha=10.0, lambda1=0.3, lambda2=0.05,
-                 lambda3=0.1, lambda4=0.1, classifier_rate=3e-4, decoder_rate=2e-3)
+                 lambda3=0.1, lambda4=0.1, classifier_rate=5e-4, decoder_rate=4e-3)
     found = {}
     for row in ("chan_vese", "mumford_shah"):  # from one warm-up
         folder, lines = train(dataclasses.replace(usual, row=row), prepared, tmp_path)

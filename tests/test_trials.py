@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from bipartition import files, trials
+from bipartition import files, runs, trials
 from bipartition.evaluation import interval
 from miniatures import Photo, write_voc
 
@@ -91,6 +91,17 @@ def test_a_number_is_recorded_as_the_run_had_it(tiny_profile, lines):
     asked = ["--profile", str(tiny_profile), "--row", "chan_vese", "lambda1=1e-3", "alpha=2", "judge=snapshot"]
     assert trials.main(asked) == 0
     assert json.loads(lines()[0]["settings"]) == {"lambda1": 0.001, "alpha": 2.0, "judge": "snapshot"}
+
+
+def test_a_trial_that_other_code_has_trained_is_told_from_one_of_today(tiny_profile, lines, capsys, monkeypatch):
+    asked = ["--profile", str(tiny_profile), "--row", "chan_vese"]
+    assert trials.main(asked) == 0
+    assert "other code" not in capsys.readouterr().out
+    monkeypatch.setattr(runs, "method_code", lambda: dict.fromkeys(runs.METHOD_CODE, "another"))
+    assert trials.main(asked) == 0
+    of_row, of_warm_up = (line for line in capsys.readouterr().out.splitlines() if "other code" in line)
+    assert "chan_vese-" in of_row and "learners.py" in of_row and "delete it to train it anew" in of_row
+    assert "classifier/seed0 was trained by other code" in of_warm_up
 
 
 def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_profile, places, capsys):

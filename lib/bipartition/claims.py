@@ -121,8 +121,9 @@ def markdown(table: pd.DataFrame) -> str:
 
 def explanation(dataset: str) -> str:
     """The rule, what is paired with what, and what an interval does not say."""
+    what = "drawn pictures" if dataset == "cartoons" else "them"
     drawn = "" if dataset == "voc2012" else (
-        " These are not the paper's photographs: a verdict here says what the method does on drawn pictures.")
+        f" These are not the paper's photographs: a verdict here says what the method does on {what}.")
     return (
         f"Verdicts by one rule: “{HOLDS}” if the 95 % interval of the difference lies on the claimed side of 0, “{FAILS}” if "
         f"it lies on the other, “{UNDECIDED}” if it holds 0, “{NOT_MEASURED}” if a run is missing or what the claim asks for "

@@ -59,10 +59,19 @@ def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
     """Seed and foreground masks of the first run that has left any, of a row's `finished_folders`; None if there is none.
 
     The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
+
+    Raises
+    ------
+    ValueError
+        If the file of masks is damaged.
     """
     for seed, folder in folders.items():
-        if (folder / "masks.npy").is_file():
-            return seed, np.load(folder / "masks.npy", mmap_mode="r")
+        if not (path := folder / "masks.npy").is_file():
+            continue
+        try:
+            return seed, np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} holds no masks, or is damaged; delete it, and `make train` makes the run anew") from error
     return None
 
 
@@ -87,11 +96,9 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     ValueError
         If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
     """
-    from safetensors.torch import load_file
-
     from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
-    from bipartition.networks import Classifier, judged_before
+    from bipartition.networks import Classifier, judged_before, saved_network
     from bipartition.prediction import predict
 
     recorded = files.read_json(folder / "config.json")["configuration"]
@@ -100,7 +107,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     if configuration.size != images.shape[-1]:
         raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
                          "them at its size, or train it anew")
-    state, accelerator = load_file(folder / "model.safetensors"), accelerator_for_this_machine()
+    state, accelerator = saved_network(folder / "model.safetensors"), accelerator_for_this_machine()
     # an auto-encoder has no classifier, and any number of classes will do
     classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
     learner = build_learner(configuration, Classifier(classes), accelerator)
@@ -116,8 +123,10 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
 def name_stale_runs(names: Iterable[str]) -> None:
     """Print which finished runs today's profile, code, data or first weights would make differently: no page has them."""
     for name in names:
-        print(f"{name} was made by another configuration than today's and is left out; `make train` makes it anew, in its "
-              "place (first weights are a part of it: was RESNET18_WEIGHTS set then as it is now?)")
+        row, _, seed = name.partition("/seed")
+        command = "make train" if row == WARM_UP else f"make train ROWS={row} SEEDS={seed}"
+        print(f"{name} was made by another configuration than today's and is left out; `{command}` makes it anew, in its place "
+              "(first weights are a part of it: was RESNET18_WEIGHTS set then as it is now?)")
 
 
 def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame:

@@ -9,13 +9,15 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from bipartition.convolutions import PatchConvolution, TapConvolution
 
 __all__ = ["BiPartitionNetwork", "Classifier", "Decoder", "Partition", "cut_pictures", "fused_decoders", "judged_before",
-           "parameters_fixed"]
+           "parameters_fixed", "saved_network"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -209,6 +211,21 @@ def _even(feature: Tensor) -> Tensor:
     """A feature map whose values sum, over its channels, to `DECODER_CHANNELS` in the mean over the picture's pixels."""
     mean = feature.mean(dim=(1, 2, 3), keepdim=True, dtype=torch.promote_types(feature.dtype, torch.float32))
     return feature * (DECODER_CHANNELS / feature.shape[1] / mean.clamp_min(1e-6)).to(feature.dtype)
+
+
+def saved_network(path: Path) -> dict[str, Tensor]:
+    """State dict of a finished run's ``model.safetensors``.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} holds no network, or is damaged ({error}); delete it and metrics.json beside it, and `make "
+                         "train` makes the run anew") from error
 
 
 def judged_before(name: str) -> bool:

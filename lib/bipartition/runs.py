@@ -21,7 +21,7 @@ from bipartition.rows import ROWS
 
 __all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "changed_code", "data_root", "fingerprint",
            "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version", "prepared_root",
-           "profiles_root", "project_root", "provenance", "read_json", "results_root", "run_folder", "tracked_trials",
+           "profiles_root", "project_root", "provenance", "results_root", "run_folder", "tracked_trials",
            "weights_file", "weights_source"]
 
 METHOD_VERSION = 8

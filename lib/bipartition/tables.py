@@ -261,16 +261,17 @@ def explanation(table: pd.DataFrame) -> str:
     if seeds:
         span = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         counts = f"{span} seed{'s' if seeds[-1] > 1 else ''} a row"
+    known = table["paper_iou"].notna().any()
     drawn = "pictures and seeds" if seeds and seeds[-1] > 1 else "pictures"
-    whose = "" if dataset == "voc2012" else (
+    beside, theirs = (" and the paper's value beside", ", the paper's over the same classes") if known else ("", "")
+    whose = "" if dataset == "voc2012" or not known else (
         " The paper's values belong to photographs, of VOC 2012 as we read it, and stand here for orientation, not for "
         "comparison.")
     return (
         f"Mean foreground IoU on {pictures} validation pictures of {dataset}, {counts}, with 95 % bootstrap intervals "
-        f"over {drawn} and the paper's value beside. IoU of the foreground (1 − φ ≥ 0.5) is taken for each picture, "
+        f"over {drawn}{beside}. IoU of the foreground (1 − φ ≥ 0.5) is taken for each picture, "
         f"void pixels left out, and averaged over the pictures of a class; the last column is the mean over the "
-        f"{len(present)} classes that have pictures ({', '.join(present) or 'none'}), the paper's over the same "
-        f"classes.{whose}{refused(table)}")
+        f"{len(present)} classes that have pictures ({', '.join(present) or 'none'}){theirs}.{whose}{refused(table)}")
 
 
 def refused(table: pd.DataFrame) -> str:

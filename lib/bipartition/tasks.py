@@ -134,7 +134,8 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
-        return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
+        whole = checksum is not None and (folder / "masks.npy").is_file()
+        return whole and runs.is_finished(folder, runs.made_by(configuration, checksum))
 
     def train() -> None:
         from bipartition.companion import open_photographs
@@ -143,8 +144,8 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
-        inputs=inputs, outputs=[folder / "metrics.json"], recheck=is_finished, instead=train, stage="train",
-        makes_inputs=True)
+        inputs=inputs, outputs=[folder / "metrics.json", folder / "masks.npy"], recheck=is_finished, instead=train,
+        stage="train", makes_inputs=True)
 
 
 def _in_turn(request: Request) -> list[tuple[str, str, int]]:

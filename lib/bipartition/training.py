@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from bipartition import files, runs
@@ -27,7 +27,7 @@ from bipartition.devices import accelerator_for_this_machine, device_name, unuse
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
 from bipartition.evaluation import evaluate, is_collapsed
 from bipartition.learners import Learner, build_learner
-from bipartition.networks import Classifier, judged_before
+from bipartition.networks import Classifier, judged_before, saved_network
 from bipartition.prediction import predict
 from bipartition.rows import WARM_UP
 
@@ -136,9 +136,10 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
 
 
 def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> bool:
-    """Whether nothing is left to do; a warm-up whose model was not copied with it is of no use to the rows that need it."""
-    usable = configuration.row != WARM_UP or (folder / "model.safetensors").is_file()
-    return usable and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
+    """Whether nothing is left to do.  A warm-up whose model was not copied with it is of no use to the rows that need it, nor
+    a row without its masks to figures."""
+    needed = "model.safetensors" if configuration.row == WARM_UP else "masks.npy"
+    return (folder / needed).is_file() and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
 
 
 def _warmed_up(configuration: Configuration, prepared: Prepared, folder: Path, profile: str,
@@ -191,7 +192,7 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
         classifier = Classifier(len(prepared.classes), weights)
         if start is not None:
-            classifier.load_state_dict(load_file(start))
+            classifier.load_state_dict(saved_network(start))
         learner = build_learner(configuration, classifier, accelerator)
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         learner.network = nn.SyncBatchNorm.convert_sync_batchnorm(learner.network)
@@ -210,7 +211,7 @@ def _resume(folder: Path, made_by: dict[str, Any], learner: Learner, schedulers:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is not a checkpoint, or a damaged one; delete it, and the run begins anew") from error
-    if state["made_by"] != runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}):
+    if state.get("made_by") != runs.fingerprint(made_by | {"checkpoint": CHECKPOINT}):
         return anew
     learner.network.load_state_dict(state["network"])
     learner.network.to(accelerator.device, memory_format=torch.channels_last)
