@@ -207,7 +207,7 @@ class TestTrainRow:
         train(tiny(), cartoons, tmp_path)
         model = tmp_path / "classifier" / "seed0" / "model.safetensors"
         model.write_bytes(model.read_bytes()[:1000] if content is None else content)
-        with pytest.raises(ValueError, match="model.safetensors holds no network, or is damaged .*; delete it and metrics.json"):
+        with pytest.raises(ValueError, match="model.safetensors holds no network, or is damaged .*; delete it and "):
             train(tiny(row="casm"), cartoons, tmp_path)
 
     def test_a_run_that_has_lost_its_masks_is_trained_again(self, cartoons, tmp_path):
