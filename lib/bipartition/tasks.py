@@ -282,7 +282,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 def _lesson(request: Request, path: Path) -> Task:
     """A learning notebook as it is, its copy with all pictures."""
     return _executed(request, path.stem, path, {}, stage="lessons",
-                     inputs=lambda: {"notebook": file_digest(path), "library": runs.libraryfile_digest()})
+                     inputs=lambda: {"notebook": file_digest(path), "library": runs.library_digest()})
 
 
 def _provenance(request: Request) -> Task:
