@@ -22,7 +22,7 @@ from PIL import Image
 from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.datasets import open_dataset
-from bipartition.datasets.download import ARCHIVES, fetch, imagenet_weights, unpack
+from bipartition.datasets.download import ARCHIVES, VARIABLES, fetch, imagenet_weights, located, unpack
 from bipartition.datasets.photographs import read_mask
 from bipartition.datasets.prepare import prepare
 from bipartition.devices import accelerator_for_this_machine
@@ -245,6 +245,14 @@ def _(folder):
 @case("data", "a data set that cannot be downloaded", "'coco' cannot be downloaded", "what can is voc2012")
 def _(folder):
     fetch("coco")
+
+
+@case("data", "a data set of one's own, and SHAPES_ROOT is not set", "'shapes' cannot be downloaded",
+      "set SHAPES_ROOT to its folder")
+def _(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VARIABLES, "shapes", "SHAPES_ROOT")
+        located("shapes")
 
 
 CODES = {0: "background", 1: "cat", 255: "void"}

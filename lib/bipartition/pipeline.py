@@ -17,6 +17,7 @@ from pathlib import Path
 from bipartition import files, runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
+from bipartition.datasets.download import VARIABLES
 from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS, WARM_UP
@@ -33,8 +34,8 @@ FIRST = PROCESSES == 1 or os.environ.get("RANK", "0") == "0"
 """Whether this is the one that writes and speaks."""
 
 
-PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
-"""Environment variables that name a file or a folder."""
+PLACES = (*VARIABLES.values(), "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
+"""Environment variables that name a file or a folder; the Makefile has a list of its own."""
 
 
 FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)

@@ -134,12 +134,13 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ValueError
-        For an unknown name, or an archive that `unpack` refuses.
+        For a name that is none of these, or an archive that `unpack` refuses.
     OSError
         If no mirror has the right file (each is listed with its reason), or the disk is too small.
     """
     if name not in PARTS and name != "sbd":
-        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*PARTS, 'sbd'])}")
+        way_out = f"set {VARIABLES[name]} to its folder" if name in VARIABLES else f"what can is {', '.join([*PARTS, 'sbd'])}"
+        raise ValueError(f"{name!r} cannot be downloaded; {way_out}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
     with files.alone(folder):
         if name == "sbd":
