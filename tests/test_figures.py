@@ -1,5 +1,8 @@
 """Figures: what is in which panel, not only that a file exists."""
 
+import dataclasses
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -105,6 +108,22 @@ class TestFigure4:
         assert np.allclose([box.height * height for box in boxes], boxes[0].width * width)
         assert min(box.x0 for box in boxes) >= 0 and max(box.x1 for box in boxes) <= 1
         assert min(box.y0 for box in boxes) >= 0 and max(box.y1 for box in boxes) <= 1
+
+
+    @pytest.mark.parametrize(("count", "number"), [(7, "Seven"), (8, "Eight"), (13, "13")])
+    def test_further_rows_are_counted_and_no_head_touches_another(self, images, masks, monkeypatch, count, number):
+        rows = dict(ROWS)
+        for place in range(len(ROWS), count):
+            letter = "abcdefghijklm"[place]
+            rows[letter] = dataclasses.replace(ROWS["mumford_shah"], name=letter, letter=letter)
+        monkeypatch.setattr(figures, "ROWS", rows)
+        monkeypatch.setattr(figures, "FIGURE4_ROWS", tuple(sorted(rows, key=lambda name: rows[name].letter)))
+        figure = figure4(images, masks, [0])
+        figure.draw_without_rendering()
+        heads = [axes.title.get_window_extent() for axes in panels(figure, count)[0]]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(heads)) and heads[-1].y1 <= figure.bbox.y1
+        text = caption("figure4", dataset="cartoons", size=64, choice="drawn")
+        assert text.startswith(f"Figure 4. {number} ways to cut a picture in two. (a)")
 
 
 class TestFigures5And6:
@@ -253,6 +272,7 @@ def test_learning_curves_draw_what_the_history_has():
 
 def test_captions_stand_alone():
     text = caption("figure4", dataset="dogs-vs-cats", size=112, choice="drawn by seed 0", seed=3, note="Few epochs.")
+    assert text.startswith("Figure 4. Six ways to cut")
     for part in ("(a)", "(f)", "1 − φ", "(1 − φ) ⊙ I", "112 × 112", "dogs-vs-cats", "drawn by seed 0", "seed 3",
                  "Few epochs."):
         assert part in text
