@@ -173,6 +173,16 @@ def _(folder):
     _printed(lambda: trials_main(["--profile", "smoke", "--row", "chan_vese", "alpha"]))
 
 
+@case("command", "a trial with a setting given twice", "alpha is given twice", "keep one of them")
+def _(folder):
+    _printed(lambda: trials_main(["--profile", "smoke", "--row", "chan_vese", "alpha=75", "alpha=80"]))
+
+
+@case("command", "a trial of a warm-up without epochs", "warmup_epochs = 0", "must be greater than 0")
+def _(folder):
+    _printed(lambda: trials_main(["--profile", "smoke", "--row", "classifier", "warmup_epochs=0"]))
+
+
 @case("command", "a notebook's parameter that it does not have", "02_train_row.ipynb has no parameter 'sead'",
       "its parameters are")
 def _(folder):
