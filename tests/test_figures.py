@@ -224,6 +224,13 @@ class TestChoose:
         assert (choose(labels, 8, seed=1) != choose(labels, 8, seed=2)).any()
         assert sorted(choose([0, 1, 0], 9)) == [0, 1, 2]
 
+    @pytest.mark.parametrize(("count", "seed", "message"), [
+        (0, 0, "pictures = 0; it must be a whole number from 1"), (2.5, 0, "pictures = 2.5; it must be a whole number from 1"),
+        (2, -1, "picture_seed = -1; it must be a whole number from 0")])
+    def test_a_wrong_number_is_named_as_the_notebooks_name_it(self, count, seed, message):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            choose([0, 1, 0], count, seed)
+
 
 class TestSave:
     def test_same_masks_give_the_same_bytes(self, images, masks, tmp_path):

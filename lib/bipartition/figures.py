@@ -52,7 +52,16 @@ _BELOW = 0.28
 
 
 def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
-    """Positions of `count` pictures drawn by `seed`, taking the classes in turn; all pictures if there are fewer."""
+    """Positions of `count` pictures drawn by `seed`, taking the classes in turn; all pictures if there are fewer.
+
+    Raises
+    ------
+    ValueError
+        For a wrong number, under the name that it has in a notebook.
+    """
+    for name, value, least in (("pictures", count, 1), ("picture_seed", seed, 0)):
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} = {value!r}; it must be a whole number from {least}")
     random = np.random.default_rng(seed)
     labels = np.asarray(labels)
     queues = [random.permutation(np.flatnonzero(labels == label)) for label in random.permutation(np.unique(labels))]
