@@ -329,11 +329,17 @@ def test_a_figure_of_a_data_set_that_was_not_asked_for_is_left_out_and_nothing_f
     assert "figure4 left out: dogs-vs-cats was not asked for, and no run on it is finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("steps", ["figures", "table"])
+@pytest.mark.parametrize("steps", ["figures", "table", "report"])
 def test_without_runs_and_pictures_drawing_fetches_nothing_and_says_what_to_train(places, monkeypatch, steps):
     monkeypatch.setattr("bipartition.datasets.open_dataset", lambda *_, **__: pytest.fail("a data set was opened"))
     with pytest.raises(ValueError, match=r"no run of the profile 'laptop' on \S+ is finished.*make train PROFILE=laptop"):
         reproduce(request_for("laptop", steps=steps))
+
+
+def test_a_report_of_what_was_drawn_before_its_runs_went_is_written(places):
+    (places / "results" / "laptop" / "figures").mkdir(parents=True)
+    (places / "results" / "laptop" / "figures" / "table1.png").write_bytes(b"drawn")
+    assert "report" in [task.name for task in tasks.plan(request_for("laptop", steps="report"))]
 
 
 @pytest.mark.parametrize("steps", ["figures", "table"])

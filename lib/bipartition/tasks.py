@@ -105,6 +105,8 @@ def plan(request: Request) -> list[Task]:
     if "lessons" in request.steps:
         tasks += [_lesson(request, path) for path in sorted(_notebooks().glob("1[0-9]_*.ipynb"))]
     if "report" in request.steps:
+        if not asked and not any((request.folder / "figures").glob("*.png")):
+            _drawable(request, DRAWINGS)  # refuses where nothing is there to report
         tasks += [_provenance(request), _report(request)]
     return tasks
 
