@@ -95,7 +95,13 @@ def reproduce(request: Request, jobs: int = 1) -> int:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
                             "and draw with one process afterwards")
     done = 0
-    with files.alone(request.folder) if FIRST else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.alone(request.folder) if FIRST else contextlib.nullcontext())
+        except OSError:
+            if PROCESSES > 1 or not all(is_up_to_date(task, request.folder) for task in plan(request)):
+                raise
+            return 0  # on a disk that may be read-only
         _together()
         tasks = plan(request)
         begin = _bookkeeping(request, tasks)
