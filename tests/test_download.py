@@ -629,3 +629,15 @@ def test_a_reader_of_ones_own_is_told_which_variable_names_its_folder(served, tm
         download.located("shapes")
     monkeypatch.setenv("SHAPES_ROOT", str(tmp_path))
     assert download.located("shapes") == (tmp_path, f"SHAPES_ROOT={tmp_path}")
+
+
+@pytest.mark.parametrize("name", download.VARIABLES)
+def test_a_named_folder_that_may_not_be_read_is_told_with_its_variable(name, tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    variable = download.VARIABLES[name]
+    monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr(download.os, "scandir", forbidden)  # nothing is forbidden to root
+    with pytest.raises(PermissionError, match=f"{variable}={tmp_path} may not be read; check the permissions"):
+        open_dataset(name)

@@ -320,7 +320,11 @@ def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
 
 
 def _notebooks() -> Path:
-    return Path(os.environ.get("BIPARTITION_NOTEBOOKS") or runs.project_root() / "notebooks").resolve()
+    named = os.environ.get("BIPARTITION_NOTEBOOKS")
+    if named and not os.path.isdir(named):
+        raise ValueError(f"BIPARTITION_NOTEBOOKS = {named!r}: there is no such folder; correct it, or unset it to run the "
+                         "project's own notebooks")
+    return Path(named or runs.project_root() / "notebooks").resolve()
 
 
 def _notebook(kind: str) -> Path:
@@ -360,7 +364,7 @@ def _first_weights(profile: Profile, dataset: str) -> list | None:
 def _weights_file(configuration: Configuration) -> list | None:
     """Path, size and time of change of the file of weights: cheaper than its checksum."""
     path = runs.weights_file()
-    if configuration.weights == "none" or path is None or not path.is_file():
+    if configuration.weights == "none" or path is None or not os.path.isfile(path):  # False, too, where nobody may look
         return None
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 

@@ -99,9 +99,22 @@ def located(name: str) -> tuple[Path, str]:
 
     That which its variable in `VARIABLES` names, else ``data/raw/<name>``, else where torchvision unpacks it, else it is
     downloaded.
+
+    Raises
+    ------
+    PermissionError
+        If the named folder may not be read.
     """
     if named := os.environ.get(VARIABLES[name]):
-        return Path(named).expanduser(), f"{VARIABLES[name]}={named}"
+        folder, says = Path(named).expanduser(), f"{VARIABLES[name]}={named}"
+        try:
+            os.scandir(folder).close()
+        except PermissionError as error:
+            raise PermissionError(error.errno, f"{says} may not be read; check the permissions of this folder and of those "
+                                               "above it, or name another") from error
+        except OSError:
+            pass  # the reader says what it misses there
+        return folder, says
     folder = _lying(name) or fetch(name)
     return folder, str(folder)
 
