@@ -22,17 +22,19 @@ from PIL import Image
 from bipartition import files, runs
 from bipartition.configuration import Configuration
 from bipartition.datasets import open_dataset
-from bipartition.datasets.download import ARCHIVES, fetch, imagenet_weights, unpack
+from bipartition.datasets.download import ARCHIVES, VARIABLES, fetch, imagenet_weights, located, unpack
 from bipartition.datasets.photographs import read_mask
-from bipartition.datasets.prepare import prepare
+from bipartition.datasets.prepare import prepare, prepared_before
 from bipartition.devices import accelerator_for_this_machine
 from bipartition.energies import chan_vese
 from bipartition.evaluation import evaluate
+from bipartition.figures import choose
 from bipartition.networks import Classifier
 from bipartition.notebooks import execute
 from bipartition.objectives import background_loss
 from bipartition.pipeline import request_for
 from bipartition.profiles import load_profile
+from bipartition.tasks import plan
 from bipartition.training import train_row
 from bipartition.trials import main as trials_main
 from conftest import ROOT, TINY
@@ -114,6 +116,9 @@ profile("no `training`", "the key 'training' is missing", training=None)
 profile("an unknown row", "unknown row 'cam'", "known are casm", rows=["cam"])
 profile("an unknown data set", "unknown data set 'coco'", "known are cartoons", sets={"table1": "coco", "gallery": "coco"})
 profile("a seed that is no number", "seeds = ['one']", "list of whole numbers", seeds=["one"])
+profile("a value in per_row", "per_row: casm: epochs = 0", "greater than 0", per_row={"casm": {"epochs": 0}})
+profile("an unknown data set in per_dataset", "unknown data set in per_dataset 'coco'", "known are cartoons",
+        per_dataset={"coco": {"size": 64}})
 profile("a size of its own for one row", "mumford_shah: size", "set it in training", per_row={"mumford_shah": {"size": 64}})
 
 
@@ -161,6 +166,27 @@ def _(folder):
     request_for("smoke", steps="drawings")
 
 
+@case("command", "`make report PROFILE=laptop` with nothing there", "no run of the profile 'laptop'", "train one")
+def _(folder):
+    plan(request_for("laptop", steps="report"))
+
+
+@case("command", "`BIPARTITION_NOTEBOOKS` names no folder", "BIPARTITION_NOTEBOOKS = '/nowhere'", "unset it")
+def _(folder):
+    os.environ["BIPARTITION_NOTEBOOKS"] = "/nowhere"
+    plan(request_for("smoke", steps="data"))
+
+
+@case("command", "a figure of no pictures", "pictures = 0", "whole number from 1")
+def _(folder):
+    choose([0, 1], 0)
+
+
+@case("command", "`picture_seed = -1` of a figure", "picture_seed = -1", "whole number from 0")
+def _(folder):
+    choose([0, 1], 2, -1)
+
+
 @case("command", "`make reproduce SEED=0`", "unknown variable SEED", "the variables are PROFILE SEEDS")
 def _(folder):
     done = subprocess.run(["make", "-n", "reproduce", "SEED=0"], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -171,6 +197,16 @@ def _(folder):
 @case("command", "a trial that names no setting", "'alpha' changes nothing", "alpha=10")
 def _(folder):
     _printed(lambda: trials_main(["--profile", "smoke", "--row", "chan_vese", "alpha"]))
+
+
+@case("command", "a trial with a setting given twice", "alpha is given twice", "keep one of them")
+def _(folder):
+    _printed(lambda: trials_main(["--profile", "smoke", "--row", "chan_vese", "alpha=75", "alpha=80"]))
+
+
+@case("command", "a trial of a warm-up without epochs", "warmup_epochs = 0", "must be greater than 0")
+def _(folder):
+    _printed(lambda: trials_main(["--profile", "smoke", "--row", "classifier", "warmup_epochs=0"]))
 
 
 @case("command", "a notebook's parameter that it does not have", "02_train_row.ipynb has no parameter 'sead'",
@@ -245,6 +281,14 @@ def _(folder):
 @case("data", "a data set that cannot be downloaded", "'coco' cannot be downloaded", "what can is voc2012")
 def _(folder):
     fetch("coco")
+
+
+@case("data", "a data set of one's own, and SHAPES_ROOT is not set", "'shapes' cannot be downloaded",
+      "set SHAPES_ROOT to its folder")
+def _(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VARIABLES, "shapes", "SHAPES_ROOT")
+        located("shapes")
 
 
 CODES = {0: "background", 1: "cat", 255: "void"}
@@ -341,6 +385,20 @@ def _(folder):
 def _(folder):
     (folder / "results.txt").write_text("a file", encoding="utf-8")
     files.write_text(folder / "results.txt" / "table1.csv", "x")
+
+
+@case("places", "BIPARTITION_DATA is a file", "cannot read", "Not a directory", "BIPARTITION_DATA")
+def _(folder):
+    (folder / "data").write_text("a file", encoding="utf-8")
+    prepared_before("cartoons", 32, {}, "stamp")
+
+
+@case("places", "a file in place of a run's folder", "seed0 is a file", "move it away")
+def _(folder):
+    os.environ["BIPARTITION_DATA"] = str(folder)
+    (folder / "seed0").write_text("a file", encoding="utf-8")
+    alone = Configuration(row="chan_vese_only", dataset="cartoons", seed=0, size=32, autoencoder_width=4)
+    train_row(alone, prepare("cartoons", 32, {"train": 2, "val": 2}), folder / "seed0", profile="bad")
 
 
 @case("places", "a broken JSON file of a run", "config.json is not readable as JSON", "delete it to make it again")

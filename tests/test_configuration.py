@@ -10,7 +10,7 @@ from bipartition.configuration import Configuration, readings_table
 from bipartition.epochs import Material, judges_turn, schedulers_for, train_epoch
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
-from bipartition.rows import WARM_UP
+from bipartition.rows import ROWS, WARM_UP
 
 REQUIRED = {"row": "chan_vese", "dataset": "cartoons", "seed": 0}
 
@@ -61,8 +61,8 @@ def test_however_a_number_is_written_it_is_one_setting():
 
 
 def test_a_name_that_is_no_setting_is_refused_with_those_that_are():
-    with pytest.raises(ValueError, match="'lambda5' is no setting of a run .*; the settings are .*lambda4"):
-        Configuration.build(REQUIRED, {"lambda5": 1.0})
+    with pytest.raises(ValueError, match="'lambda_four' is no setting of a run .*; the settings are .*lambda4"):
+        Configuration.build(REQUIRED, {"lambda_four": 1.0})
 
 
 def test_it_cannot_be_changed():
@@ -82,8 +82,7 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
     assert "size" not in table.index
 
 
-KINDS = {"casm": {}, "classification_only": {}, "chan_vese": {"judge": "turns"}, "mumford_shah": {"judge": "snapshot"},
-         "chan_vese_only": {}, "mumford_shah_only": {}, WARM_UP: {}}
+KINDS = {row: {} for row in (*ROWS, WARM_UP)} | {"chan_vese": {"judge": "turns"}, "mumford_shah": {"judge": "snapshot"}}
 OTHER = {"autoencoder_width": 4, "autoencoder_poolings": 1, "warmup_epochs": 3, "warmup_batch_size": 2, "warmup_rate": 0.5,
          "warmup_cuts": 0.5, "warmup_contours": 0.5, "warmup_crops": 0.5, "crops": 0.5, "weights": "none", "alpha": 3.0,
          "lambda1": 0.1, "lambda2": 0.1, "lambda3": 0.1, "lambda4": 0.1, "area_weight": "root", "judge_turns": 2,
@@ -91,6 +90,17 @@ OTHER = {"autoencoder_width": 4, "autoencoder_poolings": 1, "warmup_epochs": 3, 
          "batch_norm": "frozen", "regularised": False, "mask": "straight_through", "features": "even",
          "initial_foreground": 0.8, "optimiser": "adam", "classifier_rate": 0.5, "decoder_rate": 0.5, "matrix_rate": 0.5,
          "casm_area": 3.0}
+
+
+def other_than_usual(name):
+    """A value of a setting that no test here starts from."""
+    assert name in OTHER, f"add another value of {name!r} to OTHER in tests/test_configuration.py"
+    return OTHER[name]
+
+
+def test_whoever_adds_a_setting_is_told_that_another_value_is_wanted():
+    with pytest.raises(AssertionError, match="add another value of 'lambda_four' to OTHER in tests/test_configuration.py"):
+        other_than_usual("lambda_four")
 
 
 def after_an_epoch(configuration):
@@ -115,10 +125,10 @@ def test_what_is_said_to_decide_nothing_decides_nothing(row):
     expected = after_an_epoch(usual)
     unread = usual.to_dict().keys() - usual.decisive().keys()
     assert unread & {"casm_area", "autoencoder_width", "judge_turns", "matrix_rate"}
-    assert all(getattr(usual, name) != OTHER[name] for name in unread)
+    assert all(getattr(usual, name) != other_than_usual(name) for name in unread)
 
     def is_same(names):
-        changed = after_an_epoch(dataclasses.replace(usual, **{name: OTHER[name] for name in names}))
+        changed = after_an_epoch(dataclasses.replace(usual, **{name: other_than_usual(name) for name in names}))
         return all(map(torch.equal, expected, changed))
 
     silencing = {"judge", "mask", "regularised"} & unread  # these at other values could hide that others are read
@@ -135,7 +145,7 @@ def test_what_is_said_to_decide_nothing_decides_nothing(row):
 def test_what_decides_a_run_retrains_it(row, read):
     configuration = Configuration(row=row, dataset="cartoons", seed=0)
     for name in read:
-        assert dataclasses.replace(configuration, **{name: OTHER[name]}).decisive() != configuration.decisive(), name
+        assert dataclasses.replace(configuration, **{name: other_than_usual(name)}).decisive() != configuration.decisive(), name
 
 
 def test_the_warm_up_is_made_anew_for_what_a_bare_classifier_reads_and_nothing_else():
@@ -156,3 +166,8 @@ def test_how_often_a_judge_has_its_turn_is_read_where_it_has_turns():
 def test_a_judge_has_its_turn_once_at_least_and_before_the_last_epoch(count):
     with pytest.raises(ValueError, match=rf"judge_turns = {count}; it must be from 1 to epochs - 1 = 3"):
         Configuration(**REQUIRED | {"judge": "turns", "epochs": 4, "judge_turns": count})
+
+
+def test_a_row_of_an_unknown_kind_is_told_where_the_known_ones_are_listed():
+    with pytest.raises(ValueError, match="row 'mine': unknown energy 'area'; known are .*'mumford_shah' .*Row.__post_init__"):
+        dataclasses.replace(ROWS["chan_vese"], name="mine", energy="area")

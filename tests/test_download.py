@@ -621,3 +621,23 @@ def test_a_kill_at_any_moment_loses_nothing_and_the_next_call_completes(served, 
             assert len(decoded) == 48 - done
         assert not [path for path in data.rglob("*") if path.name.endswith((".part", ".partial"))]
     assert min(interrupted[stage] for stage in ("download", "unpack", "prepare")) > 0, interrupted
+
+
+def test_a_reader_of_ones_own_is_told_which_variable_names_its_folder(served, tmp_path, monkeypatch):
+    monkeypatch.setitem(download.VARIABLES, "shapes", "SHAPES_ROOT")
+    with pytest.raises(ValueError, match="^'shapes' cannot be downloaded; set SHAPES_ROOT to its folder$"):
+        download.located("shapes")
+    monkeypatch.setenv("SHAPES_ROOT", str(tmp_path))
+    assert download.located("shapes") == (tmp_path, f"SHAPES_ROOT={tmp_path}")
+
+
+@pytest.mark.parametrize("name", download.VARIABLES)
+def test_a_named_folder_that_may_not_be_read_is_told_with_its_variable(name, tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    variable = download.VARIABLES[name]
+    monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setattr(download.os, "scandir", forbidden)  # nothing is forbidden to root
+    with pytest.raises(PermissionError, match=f"{variable}={tmp_path} may not be read; check the permissions"):
+        open_dataset(name)

@@ -170,6 +170,7 @@ class TestTotalVariation:
 
     def test_it_is_zero_for_a_constant_and_unchanged_by_the_flip_of_a_mask(self, mask):
         assert total_variation(torch.full((1, 3, 4, 4), 0.7)).item() == 0
+        assert total_variation(torch.zeros(0, 3, 4, 4)).shape == (0,)
         torch.testing.assert_close(total_variation(mask), total_variation(1 - mask))
 
     def test_channels_are_averaged(self, image):

@@ -1,5 +1,8 @@
 """Figures: what is in which panel, not only that a file exists."""
 
+import dataclasses
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -107,6 +110,22 @@ class TestFigure4:
         assert min(box.y0 for box in boxes) >= 0 and max(box.y1 for box in boxes) <= 1
 
 
+    @pytest.mark.parametrize(("count", "number"), [(7, "Seven"), (8, "Eight"), (13, "13")])
+    def test_further_rows_are_counted_and_no_head_touches_another(self, images, masks, monkeypatch, count, number):
+        rows = dict(ROWS)
+        for place in range(len(ROWS), count):
+            letter = "abcdefghijklm"[place]
+            rows[letter] = dataclasses.replace(ROWS["mumford_shah"], name=letter, letter=letter)
+        monkeypatch.setattr(figures, "ROWS", rows)
+        monkeypatch.setattr(figures, "FIGURE4_ROWS", tuple(sorted(rows, key=lambda name: rows[name].letter)))
+        figure = figure4(images, masks, [0])
+        figure.draw_without_rendering()
+        heads = [axes.title.get_window_extent() for axes in panels(figure, count)[0]]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(heads)) and heads[-1].y1 <= figure.bbox.y1
+        text = caption("figure4", dataset="cartoons", size=64, choice="drawn")
+        assert text.startswith(f"Figure 4. {number} ways to cut a picture in two. (a)")
+
+
 class TestFigures5And6:
     def test_soft_masks_are_shown_as_they_are_and_the_halves_add_up(self, images, masks):
         _, mask, foreground, background = panels(figure5(images, masks["chan_vese"], [2], soft=True), 4)[0]
@@ -205,6 +224,13 @@ class TestChoose:
         assert (choose(labels, 8, seed=1) != choose(labels, 8, seed=2)).any()
         assert sorted(choose([0, 1, 0], 9)) == [0, 1, 2]
 
+    @pytest.mark.parametrize(("count", "seed", "message"), [
+        (0, 0, "pictures = 0; it must be a whole number from 1"), (2.5, 0, "pictures = 2.5; it must be a whole number from 1"),
+        (2, -1, "picture_seed = -1; it must be a whole number from 0")])
+    def test_a_wrong_number_is_named_as_the_notebooks_name_it(self, count, seed, message):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            choose([0, 1, 0], count, seed)
+
 
 class TestSave:
     def test_same_masks_give_the_same_bytes(self, images, masks, tmp_path):
@@ -253,6 +279,7 @@ def test_learning_curves_draw_what_the_history_has():
 
 def test_captions_stand_alone():
     text = caption("figure4", dataset="dogs-vs-cats", size=112, choice="drawn by seed 0", seed=3, note="Few epochs.")
+    assert text.startswith("Figure 4. Six ways to cut")
     for part in ("(a)", "(f)", "1 − φ", "(1 − φ) ⊙ I", "112 × 112", "dogs-vs-cats", "drawn by seed 0", "seed 3",
                  "Few epochs."):
         assert part in text

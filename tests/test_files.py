@@ -72,6 +72,14 @@ def test_broken_json_is_named(tmp_path):
             files.read_json(tmp_path / "config.json")
 
 
+def test_a_file_where_a_folder_has_to_be_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "seed0").write_text("a file", encoding="utf-8")
+    with pytest.raises(NotADirectoryError, match=r"cannot read .*seed0/config.json: Not a directory; .* BIPARTITION_RESULTS"):
+        files.read_json(tmp_path / "seed0" / "config.json")
+    with pytest.raises(NotADirectoryError, match="seed0 is a file, and has to be a folder; move it away"):
+        files.sweep(tmp_path / "seed0")
+
+
 def test_a_file_system_without_locks_is_named_with_the_way_out(tmp_path, monkeypatch):
     def refused(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")

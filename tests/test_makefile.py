@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bipartition.datasets.download import VARIABLES
+from bipartition.pipeline import PLACES
+
 
 @pytest.fixture
 def project(root, tmp_path):
@@ -127,6 +130,14 @@ def test_lab_listens_to_this_machine_only_and_makes_relative_places_absolute(pro
     ended = make(project, "lab", "BIPARTITION_RESULTS=my results", "VOC_ROOT=/else/where", "RESNET18_WEIGHTS=~/w.pth")
     assert ended.stdout.splitlines() == [f"{project}/my results", "/else/where", "~/w.pth",
                                          "-m jupyterlab --ServerApp.ip=127.0.0.1 notebooks/00_start_here.ipynb"], ended.stderr
+
+
+def test_make_and_the_pipeline_know_the_same_places(root):
+    """A data set's variable stands in `download.VARIABLES`, and by hand in the Makefile: in its list and in what help says."""
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    listed = makefile.split("\nplaces := ")[1].split("\n")[0].split()
+    assert listed == list(PLACES) and set(VARIABLES.values()) < set(PLACES)
+    assert all(name in make(root).stdout for name in PLACES)
 
 
 @pytest.mark.slow

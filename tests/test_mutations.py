@@ -24,7 +24,7 @@ FAULTS = [
      "background = background_mask * (image - background_matrix).abs()", "test_energies"),
     ("energies", "return (1 - background_mask).abs().mean(dim=(1, 2, 3))", "return background_mask.abs().mean(dim=(1, 2, 3))",
      "test_energies"),
-    ("energies", "return (down + right) / u[0].numel()", "return (down + down) / u[0].numel()", "test_energies"),
+    ("energies", "return (down + right) / u.shape[1:].numel()", "return (down + down) / u.shape[1:].numel()", "test_energies"),
     ("objectives", "return -(math.log(4) + log_b", "return -(math.log(2) + log_b", "test_objectives"),
     ("objectives", "return others.logsumexp(dim=2) - logits.logsumexp(dim=1, keepdim=True)",
      "return others.logsumexp(dim=2) + logits.logsumexp(dim=1, keepdim=True)", "test_objectives"),

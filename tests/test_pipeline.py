@@ -329,11 +329,17 @@ def test_a_figure_of_a_data_set_that_was_not_asked_for_is_left_out_and_nothing_f
     assert "figure4 left out: dogs-vs-cats was not asked for, and no run on it is finished" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("steps", ["figures", "table"])
+@pytest.mark.parametrize("steps", ["figures", "table", "report"])
 def test_without_runs_and_pictures_drawing_fetches_nothing_and_says_what_to_train(places, monkeypatch, steps):
     monkeypatch.setattr("bipartition.datasets.open_dataset", lambda *_, **__: pytest.fail("a data set was opened"))
     with pytest.raises(ValueError, match=r"no run of the profile 'laptop' on \S+ is finished.*make train PROFILE=laptop"):
         reproduce(request_for("laptop", steps=steps))
+
+
+def test_a_report_of_what_was_drawn_before_its_runs_went_is_written(places):
+    (places / "results" / "laptop" / "figures").mkdir(parents=True)
+    (places / "results" / "laptop" / "figures" / "table1.png").write_bytes(b"drawn")
+    assert "report" in [task.name for task in tasks.plan(request_for("laptop", steps="report"))]
 
 
 @pytest.mark.parametrize("steps", ["figures", "table"])
@@ -473,6 +479,46 @@ def test_a_file_in_the_place_of_the_results_is_one_clear_message(tiny_profile, p
     (places / "results").write_text("not a folder", encoding="utf-8")
     assert main(["--profile", str(tiny_profile)]) == 1
     assert "cannot write to" in capsys.readouterr().err
+
+
+def test_results_that_may_only_be_read_are_up_to_date_where_nothing_is_to_do(stage, tiny_profile, places, capsys):
+    main(["--profile", str(tiny_profile)])
+    (places / "results" / ".tiny.lock").unlink()
+    (places / "results" / ".tiny.lock").mkdir()  # cannot be opened: as on such a disk, for root too
+    stage.clear()
+    capsys.readouterr()
+    assert main(["--profile", str(tiny_profile)]) == 0 and not stage
+    assert "nothing to do" in capsys.readouterr().out
+    (places / "results" / "tiny" / "figures" / "figure4.png").unlink()
+    assert main(["--profile", str(tiny_profile)]) == 1 and not stage
+    assert "cannot write to" in capsys.readouterr().err
+
+
+def test_a_stamp_that_cannot_be_removed_is_named_with_the_way_out(stage, tiny_profile, places, capsys):
+    main(["--profile", str(tiny_profile)])
+    (places / "results" / "tiny" / "report.html").unlink()
+    stamp = places / "results" / "tiny" / ".stamps" / "report.json"
+    stamp.unlink()
+    stamp.mkdir()
+    assert main(["--profile", str(tiny_profile)]) == 1
+    said = capsys.readouterr().err
+    assert f"cannot remove {stamp}: " in said and "check the folder and its permissions" in said
+
+
+def test_a_file_in_the_place_of_the_data_is_one_clear_message(tiny_profile, places, capsys):
+    (places / "data").write_text("not a folder", encoding="utf-8")
+    main(["--profile", str(tiny_profile), "--steps", "data", "--no-notebooks"])
+    said = capsys.readouterr().err
+    assert "Not a directory; check the folder and its permissions" in said and "BIPARTITION_DATA" in said
+    with pytest.raises(OSError, match="cannot read .*prepared.json: Not a directory; check the folder .* BIPARTITION_DATA"):
+        tasks._checksum(load_profile(tiny_profile), "cartoons")
+
+
+def test_notebooks_in_a_folder_that_is_not_there_are_asked_for_by_the_variable(tiny_profile, places, monkeypatch, capsys):
+    monkeypatch.setenv("BIPARTITION_NOTEBOOKS", "/nowhere")
+    for steps in ("data", "lessons"):
+        assert main(["--profile", str(tiny_profile), "--steps", steps]) == 1
+        assert "BIPARTITION_NOTEBOOKS = '/nowhere': there is no such folder; correct it, or unset" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Profiles are checked before anything starts, and the later source of a setting is the stronger."""
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +96,12 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         ({"data": "{cartoons: {val: 0}}"}, ["val = 0 pictures of cartoons", "whole number from 1"]),
         ({"sets": "{table1: dogs-vs-cats, gallery: cartoons}"}, ["dogs-vs-cats has no masks", "voc2012"]),
         ({"rows": "[]"}, ["rows is empty", "chan_vese"]),
+        ({"rows": "null"}, ["rows is empty", "chan_vese"]),
+        ({"per_row": "{casm: {epochs: 0}}"}, ["mine.yaml: per_row: casm: epochs = 0; it must be greater than 0"]),
+        ({"per_row": "{casm: {epoch: 2}}"}, ["mine.yaml: per_row: casm: 'epoch' is no setting of a run"]),
+        ({"per_dataset": "{cartoons: {alpha: x}}"}, ["mine.yaml: per_dataset: cartoons: alpha = 'x'; it must be a number"]),
+        ({"training": "{size: 32, epochs: 0}"}, ["mine.yaml: training: epochs = 0; it must be greater than 0"]),
+        ({"per_dataset": "{coco: {size: 64}}"}, ["unknown data set in per_dataset 'coco'", "cartoons"]),
         ({"rows": "{casm, chan_vese}"}, ["rows = {'casm': None", "[casm, chan_vese]"]),
         ({"training": "{alpha: 1" + 400 * "0" + "}"}, ["alpha = inf", "finite"]),
         ({"training": "{size: 12}"}, ["size = 12", "16 or greater"]),
@@ -157,6 +165,19 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match="broken.yaml is not readable as YAML"):
             load_profile(path)
+
+
+def test_a_profile_that_cannot_be_read_is_named(written, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="the profile .*aaa.yaml cannot be read: File name too long; check its name"):
+        load_profile(tmp_path / f"{300 * 'a'}.yaml")
+
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = written()
+    monkeypatch.setattr(Path, "read_bytes", forbidden)  # nothing is forbidden to root
+    with pytest.raises(ValueError, match="the profile .*mine.yaml cannot be read: Permission denied; .* its permissions"):
+        load_profile(path)
 
 
 @pytest.mark.parametrize(("line", "key"), [("training: {size: 32, alpha: 2.0}", "training"),

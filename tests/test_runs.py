@@ -1,6 +1,7 @@
 """Where a run lives, what made it, and the question whether it is finished."""
 
 import dataclasses
+import errno
 import json
 import re
 
@@ -115,3 +116,14 @@ def test_all_code_that_a_training_computes_with_is_looked_at(root):
 def test_provenance_is_plain_json_and_names_versions():
     about = json.loads(json.dumps(runs.provenance()))
     assert about["versions"]["torch"][0].isdigit() and about["cpus"] >= 1 and about["commit"]
+
+
+def test_weights_that_may_not_be_read_are_told_with_their_variable(tmp_path, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / "some.pth").write_bytes(b"some")
+    monkeypatch.setenv("RESNET18_WEIGHTS", str(tmp_path / "some.pth"))
+    monkeypatch.setattr(runs, "_digest", forbidden)  # nothing is forbidden to root
+    with pytest.raises(PermissionError, match="RESNET18_WEIGHTS = .*some.pth' may not be read; check its permissions"):
+        runs.weights_source(dataclasses.replace(CONFIGURATION, weights="imagenet"))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import threading
 import time
 
@@ -31,6 +32,24 @@ def test_a_trial_leaves_a_run_and_a_line_with_its_command(tiny_profile, lines, t
     assert int(line["n"]) > 0 and float(line["area"]) >= 0
     configs = [files.read_json(path)["configuration"] for path in (tmp_path / "results").rglob("chan_vese-*/seed1/config.json")]
     assert [(config["alpha"], config["lambda1"], config["seed"]) for config in configs] == [(3, 0.5, 1)]
+
+
+def test_the_command_of_a_line_can_be_given_again(tiny_profile, lines, tmp_path, monkeypatch):
+    (tmp_path / "my dir").mkdir()
+    profile = tiny_profile.rename(tmp_path / "my dir" / "tiny.yaml")
+    monkeypatch.setattr(trials, "trial", lambda *asked: {"settings": {}} | dict.fromkeys(trials.COLUMNS[4:-1], 1))
+    command = ["--profile", str(profile), "--row", "chan_vese", "optimiser=sgd+adam", "alpha=1e-3"]
+    assert trials.main(command) == 0
+    assert shlex.split(lines()[0]["command"]) == ["python", "-m", "bipartition.trials", *command]
+
+
+def test_ctrl_c_is_said_as_the_pipeline_says_it(tiny_profile, places, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bipartition.training.train_row", interrupted)
+    assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese"]) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from here\n"
 
 
 def test_trials_share_a_warm_up_where_its_settings_are_equal(tiny_profile, lines, tmp_path):
@@ -115,9 +134,10 @@ def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_p
 
 @pytest.mark.parametrize(("argument", "message"), [
     ("alpha", "'alpha' changes nothing; write name=value"), ("alphs=3", "'alphs' is no setting of a run"),
+    ("alpha=75 alpha=80", "alpha is given twice; keep one of them"),
     ("alpha=big", "alpha = 'big'; it must be a number"), ("alpha={", "'alpha={' is not readable: write name=value")])
 def test_a_mistyped_setting_is_named(tiny_profile, lines, capsys, argument, message):
-    assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", argument]) == 1
+    assert trials.main(["--profile", str(tiny_profile), "--row", "chan_vese", *argument.split()]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -126,6 +146,7 @@ def test_a_mistyped_setting_is_named(tiny_profile, lines, capsys, argument, mess
     ("chan_vese", "row=casm", "row is no setting of a trial of chan_vese; write --row VALUE"),
     ("chan_vese", "lambda3=2", "lambda3 is no setting of a trial of chan_vese; what it reads is alpha, "),
     ("casm", "alpha=3", "alpha is no setting of a trial of casm; what it reads is batch_size, casm_area, "),
+    ("classifier", "warmup_epochs=0", "error: warmup_epochs = 0; it must be greater than 0 in a trial of classifier"),
     ("classifier", "epochs=3", "epochs is no setting of a trial of classifier; what it reads is optimiser, size, warmup_")])
 def test_a_setting_without_effect_is_refused_before_anything_is_trained(tiny_profile, places, capsys, row, argument, message):
     assert trials.main(["--profile", str(tiny_profile), "--row", row, argument]) == 1

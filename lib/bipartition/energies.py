@@ -142,7 +142,7 @@ def total_variation(u: Tensor) -> Tensor:
     """
     down = (u[:, :, 1:, :] - u[:, :, :-1, :]).abs().sum(dim=(1, 2, 3))
     right = (u[:, :, :, 1:] - u[:, :, :, :-1]).abs().sum(dim=(1, 2, 3))
-    return (down + right) / u[0].numel()
+    return (down + right) / u.shape[1:].numel()
 
 
 def _mean_within(image: Tensor, mask: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ WIDTH = 7.2
 """Inches: the text width of a page."""
 GAP = 0.03
 FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
-"""Columns (a) to (f) of Figure 4."""
+"""Columns (a) to (f) of Figure 4, and those of further rows."""
+NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
@@ -51,7 +52,16 @@ _BELOW = 0.28
 
 
 def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
-    """Positions of `count` pictures drawn by `seed`, taking the classes in turn; all pictures if there are fewer."""
+    """Positions of `count` pictures drawn by `seed`, taking the classes in turn; all pictures if there are fewer.
+
+    Raises
+    ------
+    ValueError
+        For a wrong number, under the name that it has in a notebook.
+    """
+    for name, value, least in (("pictures", count, 1), ("picture_seed", seed, 0)):
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} = {value!r}; it must be a whole number from {least}")
     random = np.random.default_rng(seed)
     labels = np.asarray(labels)
     queues = [random.permutation(np.flatnonzero(labels == label)) for label in random.permutation(np.unique(labels))]
@@ -88,6 +98,8 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
                 _show(axes, array)
         head = textwrap.wrap(f"({ROWS[name].letter}) {ROWS[name].title}", 18, break_on_hyphens=False)
         _head(panels[0, column], "\n".join(head))
+        if len(FIGURE4_ROWS) > 6:  # heads would touch
+            panels[0, column].title.set_fontsize(STYLE["axes.titlesize"] * 5.5 / len(FIGURE4_ROWS))
     for axes, side in zip(panels[:, 0], sides * len(indices), strict=True):
         axes.set_ylabel(side, labelpad=3)
     return figure
@@ -242,12 +254,13 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapp
     run = f" {_whose(seed)}"
     cut = "white = foreground, cut at 0.5"
     letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
+    ways = dict(enumerate(NUMBERS)).get(len(FIGURE4_ROWS), len(FIGURE4_ROWS))
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
     pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
     beside_truth = (f"{ROWS[row].title} against the truth. Columns of each group: the picture I, the truth (object white, "
                     f"undecided grey), the mask 1 − φ ({cut}) with class and foreground IoU below, {parts}.")
     texts = {
-        "figure4": f"Figure 4. Six ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
+        "figure4": f"Figure 4. {ways} ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
                    f"the mask 1 − φ ({cut}), {parts}.",
         "figure5": f"Figure 5. {ROWS[row].title}. Columns of each group: the picture I, the mask 1 − φ ({cut}), "
                    f"{parts}.",

@@ -93,7 +93,15 @@ def place(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed while they wrote into a folder have left of `place`."""
+    """Remove what processes that were killed while they wrote into a folder have left of `place`.
+
+    Raises
+    ------
+    NotADirectoryError
+        If the folder is a file.
+    """
+    if folder.is_file():
+        raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a file, and has to be a folder; move it away")
     for left in folder.glob(".*"):
         if left.is_file() and re.fullmatch(r"\..+\.[a-z0-9_]{8}(\.\w+)?", left.name):  # as tempfile names them
             left.unlink(missing_ok=True)
@@ -142,10 +150,15 @@ def read_json(path: Path) -> Any:
     ------
     ValueError
         If the file is no JSON, with its name and the way out.
+    OSError
+        If it may not be read, or a file stands where its folder should be.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read {path}: {error.strerror}; check the folder and its permissions, or name "
+                                   "another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as JSON ({error}); delete it to make it again") from error

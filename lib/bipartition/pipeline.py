@@ -17,6 +17,7 @@ from pathlib import Path
 from bipartition import files, runs
 from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
+from bipartition.datasets.download import VARIABLES
 from bipartition.machine import launched, threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS, WARM_UP
@@ -33,8 +34,8 @@ FIRST = PROCESSES == 1 or os.environ.get("RANK", "0") == "0"
 """Whether this is the one that writes and speaks."""
 
 
-PLACES = ("VOC_ROOT", "DOGS_VS_CATS_ROOT", "OXFORD_PETS_ROOT", "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
-"""Environment variables that name a file or a folder."""
+PLACES = (*VARIABLES.values(), "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTITION_RESULTS")
+"""Environment variables that name a file or a folder; the Makefile has a list of its own."""
 
 
 FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
@@ -94,7 +95,13 @@ def reproduce(request: Request, jobs: int = 1) -> int:
         raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
                             "and draw with one process afterwards")
     done = 0
-    with files.alone(request.folder) if FIRST else contextlib.nullcontext():
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(files.alone(request.folder) if FIRST else contextlib.nullcontext())
+        except OSError:
+            if PROCESSES > 1 or not all(is_up_to_date(task, request.folder) for task in plan(request)):
+                raise
+            return 0  # on a disk that may be read-only
         _together()
         tasks = plan(request)
         begin = _bookkeeping(request, tasks)

@@ -94,7 +94,11 @@ def load_profile(name: str | Path) -> Profile:
                 f"unknown profile {str(name)!r}; the profiles are {', '.join(profile_names())}, or the "
                 "path of a .yaml file"
             )
-    if not path.is_file():
+    try:
+        raw = path.read_bytes() if path.is_file() else None
+    except OSError as error:  # forbidden, or a name that is too long
+        raise ValueError(f"the profile {path} cannot be read: {error.strerror}; check its name and its permissions") from error
+    if raw is None:
         raise ValueError(f"there is no profile file {path}")
     if path.stem in profile_names() and path.resolve().parent != runs.profiles_root().resolve():
         raise ValueError(f"{path}: {path.stem} is a profile of the project, whose results this one would replace; give the "
@@ -104,14 +108,14 @@ def load_profile(name: str | Path) -> Profile:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", path.stem):
         raise ValueError(f"{path}: a profile's name becomes a folder; use letters, digits, - and _ only")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_EachKeyOnce)
+        content = yaml.load(raw.decode("utf-8"), Loader=_EachKeyOnce)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as YAML in UTF-8: {error}") from error
     try:
         profile = _checked(path.stem, content)
         for dataset in dict.fromkeys((*profile.datasets, *profile.per_dataset)):
             for row in ROWS:
-                _merged(profile, dataset, row, 0)
+                _check_merged(profile, dataset, row)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return profile
@@ -138,6 +142,18 @@ def _merged(profile: Profile, dataset: str, row: str, seed: int) -> Configuratio
         ROWS[row].settings,
         profile.per_row.get(row, {}),
     )
+
+
+def _check_merged(profile: Profile, dataset: str, row: str) -> None:
+    """Refuse what a run would refuse, and say where in the profile it stands."""
+    try:
+        _merged(profile, dataset, row, 0)
+    except ValueError as error:
+        name = str(error).split(" ")[0].strip("'")  # a message begins with the setting
+        places = {f"per_row: {row}": profile.per_row.get(row, {}),
+                  f"per_dataset: {dataset}": profile.per_dataset.get(dataset, {}), "training": profile.training}
+        where = next((f"{place}: " for place, settings in places.items() if name in settings), "")
+        raise ValueError(f"{where}{error}") from error
 
 
 class _EachKeyOnce(yaml.SafeLoader):
@@ -182,7 +198,9 @@ def _check_sets(content: Mapping[str, Any]) -> None:
     _only_known("key of sets", content["sets"], SETS)
     if set(content["sets"]) != set(SETS):
         raise ValueError(f"sets needs both {' and '.join(SETS)}")
-    _only_known("data set", [*content["sets"].values(), *content["data"], *content["per_dataset"]], NAMES)
+    _only_known("data set", [*content["sets"].values()], NAMES)
+    for key in ("data", "per_dataset"):
+        _only_known(f"data set in {key}", content[key], NAMES)
     for dataset, options in content["data"].items():
         check_options(dataset, options)
     if content["sets"]["table1"] not in WITH_TRUTH:
@@ -191,9 +209,9 @@ def _check_sets(content: Mapping[str, Any]) -> None:
 
 
 def _check_rows(rows: Any) -> None:
-    _only_known("row", rows, ROWS)
     if not rows:
         raise ValueError(f"rows is empty; name one at least of {', '.join(ROWS)}")
+    _only_known("row", rows, ROWS)
     if not isinstance(rows, list):
         raise ValueError(f"rows = {rows!r}; it must be a list such as [casm, chan_vese]")
 

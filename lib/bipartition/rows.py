@@ -81,8 +81,8 @@ class Row:
         for what, value, known in (("network", self.network, ("bipartition", "autoencoder", "casm")),
                                    ("energy", self.energy, (None, "chan_vese", "mumford_shah"))):
             if value not in known:
-                raise ValueError(f"row {self.name!r}: unknown {what} {value!r}; bipartition.learners knows "
-                                 f"{', '.join(map(repr, known))}")
+                raise ValueError(f"row {self.name!r}: unknown {what} {value!r}; known are {', '.join(map(repr, known))} (what "
+                                 "bipartition.learners can do besides is added to Row.__post_init__ in bipartition/rows.py)")
 
 
 def _table_row(*values: float) -> Mapping[str, float]:

@@ -153,16 +153,22 @@ def weights_source(configuration: Configuration) -> dict[str, str]:
     ------
     ValueError
         If RESNET18_WEIGHTS names no file.
+    PermissionError
+        If it may not be read.
     """
     if configuration.weights == "none":
         return {"source": "none"}
     if (path := weights_file()) is None:
         return dict(IMAGENET_WEIGHTS)
-    if not path.is_file():
-        raise ValueError(f"RESNET18_WEIGHTS = {os.environ['RESNET18_WEIGHTS']!r}: there is no such file; correct it, or "
-                         "unset it to download torchvision's IMAGENET1K_V1")
-    known = path.stat()
-    return {"source": path.name, "sha256": _digest(path, known.st_size, known.st_mtime_ns)}
+    named = f"RESNET18_WEIGHTS = {os.environ['RESNET18_WEIGHTS']!r}"
+    try:
+        if not path.is_file():
+            raise ValueError(f"{named}: there is no such file; correct it, or unset it to download torchvision's IMAGENET1K_V1")
+        known = path.stat()
+        return {"source": path.name, "sha256": _digest(path, known.st_size, known.st_mtime_ns)}
+    except PermissionError as error:
+        raise PermissionError(error.errno, f"{named} may not be read; check its permissions and those of its folder, or unset "
+                                           "it to download torchvision's IMAGENET1K_V1") from error
 
 
 @functools.cache

@@ -63,7 +63,12 @@ def forget(task: Task, folder: Path) -> None:
     What an earlier try left half-written goes too, but for the folders of runs: somebody may be at work there, and who trains
     sweeps them.
     """
-    _stamp(task, folder).unlink(missing_ok=True)
+    stamp = _stamp(task, folder)
+    try:
+        stamp.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot remove {stamp}: {error.strerror}; check the folder and its permissions, or name "
+                                   "another place in BIPARTITION_RESULTS") from error
     for place in {path.parent for path in task.outputs}:
         if not place.is_relative_to(folder / "runs"):
             files.sweep(place)

@@ -105,6 +105,8 @@ def plan(request: Request) -> list[Task]:
     if "lessons" in request.steps:
         tasks += [_lesson(request, path) for path in sorted(_notebooks().glob("1[0-9]_*.ipynb"))]
     if "report" in request.steps:
+        if not asked and not any((request.folder / "figures").glob("*.png")):
+            _drawable(request, DRAWINGS)  # refuses where nothing is there to report
         tasks += [_provenance(request), _report(request)]
     return tasks
 
@@ -283,7 +285,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 def _lesson(request: Request, path: Path) -> Task:
     """A learning notebook as it is, its copy with all pictures."""
     return _executed(request, path.stem, path, {}, stage="lessons",
-                     inputs=lambda: {"notebook": file_digest(path), "library": runs.libraryfile_digest()})
+                     inputs=lambda: {"notebook": file_digest(path), "library": runs.library_digest()})
 
 
 def _provenance(request: Request) -> Task:
@@ -319,7 +321,11 @@ def _read(profile: Profile, code: Iterable[str]) -> dict[str, Any]:
 
 
 def _notebooks() -> Path:
-    return Path(os.environ.get("BIPARTITION_NOTEBOOKS") or runs.project_root() / "notebooks").resolve()
+    named = os.environ.get("BIPARTITION_NOTEBOOKS")
+    if named and not os.path.isdir(named):
+        raise ValueError(f"BIPARTITION_NOTEBOOKS = {named!r}: there is no such folder; correct it, or unset it to run the "
+                         "project's own notebooks")
+    return Path(named or runs.project_root() / "notebooks").resolve()
 
 
 def _notebook(kind: str) -> Path:
@@ -359,7 +365,7 @@ def _first_weights(profile: Profile, dataset: str) -> list | None:
 def _weights_file(configuration: Configuration) -> list | None:
     """Path, size and time of change of the file of weights: cheaper than its checksum."""
     path = runs.weights_file()
-    if configuration.weights == "none" or path is None or not path.is_file():
+    if configuration.weights == "none" or path is None or not os.path.isfile(path):  # False, too, where nobody may look
         return None
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 

@@ -8,6 +8,7 @@ folder is one like any other; the line goes to ``results/trials/<profile>.csv``.
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     Raises
     ------
     ValueError
-        For an unknown row, data set or setting, and for a setting that such a run does not read.
+        For an unknown row, data set or setting, for a setting that such a run does not read, and for a warm-up of no epochs.
     """
     from bipartition.datasets.prepare import prepare
     from bipartition.training import train_row
@@ -51,6 +52,8 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         if name not in read:
             way_out = f"write --{name} VALUE" if name in NAMED else f"what it reads is {', '.join(sorted(read))}"
             raise ValueError(f"{name} is no setting of a trial of {row}; {way_out}")
+    if row == WARM_UP and not configuration.warmup_epochs:
+        raise ValueError(f"warmup_epochs = 0; it must be greater than 0 in a trial of {row}, which is the warm-up alone")
     warm_up = warm_up_configuration(configuration) if row == WARM_UP or configuration.warmup_epochs else None
     options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
     prepared = prepare(dataset, configuration.size, options)
@@ -103,20 +106,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     try:
         profile = load_profile(options.profile)
-        settings = dict(_setting(text) for text in options.settings)
+        settings = _settings(options.settings)
         dataset = options.dataset or profile.sets["table1"]
         path = runs.results_root() / "trials" / f"{profile.name}.csv"
         _check_columns(path)
         result = trial(profile, dataset, options.row, options.seed, settings)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     line = {"dataset": dataset, "row": options.row, "seed": options.seed,
-            "command": " ".join(["python -m bipartition.trials", *given])} | result
+            "command": f"python -m bipartition.trials {shlex.join(given)}"} | result
     line["settings"] = json.dumps(line["settings"])  # as the run had them: 1e-3 is text in YAML
     _append(path, line)
     print("  ".join(f"{name} {line[name]}" for name in COLUMNS if name != "command"), flush=True)
     return 0
+
+
+def _settings(texts: Sequence[str]) -> dict[str, Any]:
+    settings = {}
+    for name, value in map(_setting, texts):
+        if name in settings:
+            raise ValueError(f"{name} is given twice; keep one of them")
+        settings[name] = value
+    return settings
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -99,9 +99,22 @@ def located(name: str) -> tuple[Path, str]:
 
     That which its variable in `VARIABLES` names, else ``data/raw/<name>``, else where torchvision unpacks it, else it is
     downloaded.
+
+    Raises
+    ------
+    PermissionError
+        If the named folder may not be read.
     """
     if named := os.environ.get(VARIABLES[name]):
-        return Path(named).expanduser(), f"{VARIABLES[name]}={named}"
+        folder, says = Path(named).expanduser(), f"{VARIABLES[name]}={named}"
+        try:
+            os.scandir(folder).close()
+        except PermissionError as error:
+            raise PermissionError(error.errno, f"{says} may not be read; check the permissions of this folder and of those "
+                                               "above it, or name another") from error
+        except OSError:
+            pass  # the reader says what it misses there
+        return folder, says
     folder = _lying(name) or fetch(name)
     return folder, str(folder)
 
@@ -134,12 +147,13 @@ def fetch(name: str) -> Path:
     Raises
     ------
     ValueError
-        For an unknown name, or an archive that `unpack` refuses.
+        For a name that is none of these, or an archive that `unpack` refuses.
     OSError
         If no mirror has the right file (each is listed with its reason), or the disk is too small.
     """
     if name not in PARTS and name != "sbd":
-        raise ValueError(f"{name!r} cannot be downloaded; what can is {', '.join([*PARTS, 'sbd'])}")
+        way_out = f"set {VARIABLES[name]} to its folder" if name in VARIABLES else f"what can is {', '.join([*PARTS, 'sbd'])}"
+        raise ValueError(f"{name!r} cannot be downloaded; {way_out}")
     folder = _raw() / ("voc2012" if name == "sbd" else name)
     with files.alone(folder):
         if name == "sbd":
