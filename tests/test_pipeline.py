@@ -43,6 +43,7 @@ def stage(places, tiny_profile, monkeypatch):
             run = runs.run_folder(profile.name, *key)
             made_by = runs.made_by(tasks.configuration_for(profile, *key), tasks._checksum(profile, key[0]))
             files.write_json(run / "config.json", {"made_by": made_by, "minutes": 0.5, "device": "cpu"})
+            (run / "masks.npy").touch()
             files.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
             open_photographs(profile, parameters["dataset"])
@@ -440,6 +441,7 @@ def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(pl
             made_by = runs.made_by(tasks.configuration_for(request.profile, "cartoons", row, 0),
                                    tasks._checksum(request.profile, "cartoons"))
             files.write_json(run / "config.json", {"made_by": made_by})
+            (run / "masks.npy").touch()
             files.write_json(run / "metrics.json", {})
     asked = [task for task in tasks.plan(request) if task.name == "weights" and not stamps.is_up_to_date(task, request.folder)]
     assert len(asked) == (not set_aside)
@@ -690,8 +692,9 @@ def beside(places, tmp_path, monkeypatch):
     def run(code):
         write("02_train_row", f"import os, pathlib, time\nfrom bipartition import files, runs\n"
                               f"place = pathlib.Path({str(tmp_path)!r})\n(place / row).touch()\n{code}\n"
-                              "files.write_json(runs.run_folder('tiny', dataset, row, seed) / 'metrics.json', "
-                              "{'threads': os.environ['OMP_NUM_THREADS']})")
+                              "run = runs.run_folder('tiny', dataset, row, seed)\n"
+                              "files.write_json(run / 'metrics.json', {'threads': os.environ['OMP_NUM_THREADS']})\n"
+                              "(run / 'masks.npy').touch()")
         command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), "--steps", "data train",
                    "--jobs", "2"]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
