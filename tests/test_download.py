@@ -383,7 +383,7 @@ def test_weights_in_torchs_cache_are_used_and_a_trap_there_is_not(weights, monke
     with open(cached, "wb") as stream:
         pickle.dump({"conv1.weight": Trap()}, stream, protocol=2)
     Classifier(6, imagenet_weights())
-    assert len(weights.asked) == 1 and not (tmp_path / "it-ran").exists()
+    assert set(weights.asked) == {f"/{cached.name}"} and not (tmp_path / "it-ran").exists()  # again where the machine is slow
 
 
 def test_weights_that_cannot_be_had_are_named_with_the_way_out(weights):
