@@ -108,7 +108,7 @@ def located(name: str) -> tuple[Path, str]:
     if named := os.environ.get(VARIABLES[name]):
         folder, says = Path(named).expanduser(), f"{VARIABLES[name]}={named}"
         try:
-            os.listdir(folder)
+            list(os.scandir(folder))
         except PermissionError as error:
             raise PermissionError(error.errno, f"{says} may not be read; check the permissions of this folder and of those "
                                                "above it, or name another") from error
