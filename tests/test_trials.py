@@ -121,6 +121,8 @@ def test_a_trial_that_other_code_has_trained_is_told_from_one_of_today(tiny_prof
     of_row, of_warm_up = (line for line in capsys.readouterr().out.splitlines() if "other code" in line)
     assert "chan_vese-" in of_row and "learners.py" in of_row and "delete it to train it anew" in of_row
     assert "classifier/seed0 was trained by other code" in of_warm_up
+    assert trials.main(["--profile", str(tiny_profile), "--row", "classifier"]) == 0
+    assert capsys.readouterr().out.count("other code") == 1
 
 
 def test_a_table_with_older_columns_is_refused_before_anything_is_trained(tiny_profile, places, capsys):

@@ -254,7 +254,8 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapp
     run = f" {_whose(seed)}"
     cut = "white = foreground, cut at 0.5"
     letters = ", ".join(f"({ROWS[one].letter}) {ROWS[one].title}" for one in FIGURE4_ROWS)
-    ways = dict(enumerate(NUMBERS)).get(len(FIGURE4_ROWS), len(FIGURE4_ROWS))
+    count = len(FIGURE4_ROWS)
+    ways = NUMBERS[count] if count < len(NUMBERS) else count
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
     pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
     beside_truth = (f"{ROWS[row].title} against the truth. Columns of each group: the picture I, the truth (object white, "

@@ -19,6 +19,7 @@ __all__ = ["DISK_FULL", "NoLocksError", "alone", "place", "read_json", "sweep", 
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where a disk, or what one may use of it, is full."""
+_WAY_OUT = "check the folder and its permissions, or name another place in BIPARTITION_RESULTS or BIPARTITION_DATA"
 
 
 class NoLocksError(OSError):
@@ -43,8 +44,7 @@ def alone(work: Path) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115  closed below
     except OSError as error:
-        raise OSError(error.errno, f"cannot write to {lock.parent}: {error.strerror}; check the folder and its permissions, or "
-                                   "name another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
+        raise OSError(error.errno, f"cannot write to {lock.parent}: {error.strerror}; {_WAY_OUT}") from error
     with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -158,7 +158,6 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise OSError(error.errno, f"cannot read {path}: {error.strerror}; check the folder and its permissions, or name "
-                                   "another place in BIPARTITION_RESULTS or BIPARTITION_DATA") from error
+        raise OSError(error.errno, f"cannot read {path}: {error.strerror}; {_WAY_OUT}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not readable as JSON ({error}); delete it to make it again") from error

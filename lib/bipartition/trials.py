@@ -65,8 +65,9 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         own = runs.fingerprint(configuration.to_dict() | {"seed": None})
         folder = place / f"{row}-{own}" / f"seed{seed}"
     train_row(configuration, prepared, folder, profile=profile.name, report=lambda line: print(line, flush=True))
-    for one in (folder, place / WARM_UP / f"seed{seed}"):
-        if older := runs.changed_code(one, runs.method_code()):
+    now = runs.method_code()
+    for one in dict.fromkeys((folder, place / WARM_UP / f"seed{seed}")):  # one and the same in a trial of the warm-up
+        if older := runs.changed_code(one, now):
             print(f"{one} was trained by other code than today's ({', '.join(older)}); delete it to train it anew", flush=True)
     return summary(folder) | {"settings": changed}
 
