@@ -17,7 +17,7 @@ from bipartition.rows import ROWS, WARM_UP
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "readings_table", "warm_up_configuration"]
+__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "SettingError", "readings_table", "warm_up_configuration"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 _WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
@@ -35,6 +35,14 @@ READS = {
         "regularised", "mask", "features", "initial_foreground"},
 }
 """Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
+
+
+class SettingError(ValueError):
+    """A setting that no run has, or a value that it may not have; `setting` is its name."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ class Configuration:
 
     Raises
     ------
-    ValueError
+    SettingError
         For a value outside its alternatives or its range; the message names field, value and what is allowed.
     """
 
@@ -190,8 +198,8 @@ class Configuration:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             allowed = item.metadata.get("allowed")
-            if isinstance(allowed, tuple) and value not in allowed:
-                raise ValueError(f"{item.name} = {value!r}; it must be one of {', '.join(map(repr, allowed))}")
+            if isinstance(allowed, tuple):
+                _require(self, item.name, value in allowed, f"one of {', '.join(map(repr, allowed))}")
             if isinstance(allowed, Range) and not (value is None and item.type == float | None):
                 is_number = type(value) is int or isinstance(value, float) and math.isfinite(value)
                 if item.type is int:
@@ -212,7 +220,7 @@ class Configuration:
 
         Raises
         ------
-        ValueError
+        SettingError
             For a name that is no field, with the names that are.
         """
         merged: dict[str, Any] = {}
@@ -223,7 +231,7 @@ class Configuration:
                 if name not in names:
                     near = difflib.get_close_matches(str(name), names, 1)
                     meant = f" (did you mean {near[0]!r}?)" if near else ""
-                    raise ValueError(f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
+                    raise SettingError(name, f"{name!r} is no setting of a run{meant}; the settings are {', '.join(names)}")
             merged |= source
         return cls(**{name: _number(value) if types[name] in (float, float | None) else value
                       for name, value in merged.items()})
@@ -316,4 +324,4 @@ def _number(value: Any) -> Any:
 
 def _require(configuration: Configuration, name: str, holds: bool, what: str) -> None:
     if not holds:
-        raise ValueError(f"{name} = {getattr(configuration, name)!r}; it must be {what}")
+        raise SettingError(name, f"{name} = {getattr(configuration, name)!r}; it must be {what}")

@@ -218,7 +218,8 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
         axes.plot(single["iou"], single["row"].map(y) + _BELOW, "|", color="black", markersize=3.5, markeredgewidth=0.7,
                   label="a single training")
-        axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, label="measured, 95 % interval")
+        axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, clip_on=False,
+                  label="measured, 95 % interval")
         axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
                   markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
         axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from bipartition import runs
-from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration
+from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, SettingError
 from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
 
@@ -148,11 +148,10 @@ def _check_merged(profile: Profile, dataset: str, row: str) -> None:
     """Refuse what a run would refuse, and say where in the profile it stands."""
     try:
         _merged(profile, dataset, row, 0)
-    except ValueError as error:
-        name = str(error).split(" ")[0].strip("'")  # a message begins with the setting
+    except SettingError as error:
         places = {f"per_row: {row}": profile.per_row.get(row, {}),
                   f"per_dataset: {dataset}": profile.per_dataset.get(dataset, {}), "training": profile.training}
-        where = next((f"{place}: " for place, settings in places.items() if name in settings), "")
+        where = next((f"{place}: " for place, settings in places.items() if error.setting in settings), "")
         raise ValueError(f"{where}{error}") from error
 
 
