@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")  # bits are compared, which a GPU does not repeat
 
 TINY = """\
 about: A profile for tests.

@@ -30,10 +30,46 @@ def test_a_gpu_of_another_maker_is_taken_only_where_it_is_asked_for(monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(devices, "is_initialized", lambda: False)
     monkeypatch.setenv(devices.ASKED, asked)
-    given = []
+    given, current = [], []
     monkeypatch.setattr(devices, "Accelerator", lambda **options: given.append(options["cpu"]))
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch, "ones", lambda count, device: torch.zeros(count))
     devices.accelerator_for_this_machine()
     assert given == [cpu]
+    assert current == ([] if cpu or not cuda else [asked or "cuda:0"])  # by which the precision is chosen
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """A card that PyTorch sees; gives monkeypatch."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "is_initialized", lambda: False)
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
+    return monkeypatch
+
+
+def test_a_card_that_pytorch_has_no_code_for_is_an_error_before_anything_is_trained(card):
+    def refuse(name):
+        raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with ...")
+
+    card.setattr(torch.cuda, "set_device", refuse)
+    with pytest.raises(RuntimeError, match=r"cannot compute on cuda:0 \(CUDA error: no kernel image is available for execution "
+                                           r"on the device\); .* ACCELERATE_TORCH_DEVICE=cpu to train on the CPU"):
+        devices.accelerator_for_this_machine()
+
+
+def test_each_launched_process_tries_its_own_card_and_none_may_be_asked_for(card):
+    taken = []
+    card.setattr(torch.cuda, "set_device", taken.append)
+    card.setattr(torch, "ones", lambda count, device: torch.zeros(count))
+    card.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    card.setattr(devices, "Accelerator", lambda **options: options)
+    card.setenv("WORLD_SIZE", "4")
+    card.setenv("LOCAL_RANK", "3")
+    assert devices.accelerator_for_this_machine() == {"mixed_precision": "bf16", "cpu": False} and taken == ["cuda:3"]
+    card.setenv("ACCELERATE_TORCH_DEVICE", "cuda")
+    with pytest.raises(RuntimeError, match="'cuda' would put all 4 processes on one card; unset it"):
+        devices.accelerator_for_this_machine()
 
 
 def test_the_choice_of_an_earlier_accelerator_stays():
@@ -73,7 +109,8 @@ def test_the_cpu_may_be_asked_for(monkeypatch):
 
 
 def test_a_card_beside_which_the_cpu_trains_is_named_with_the_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    monkeypatch.setattr(machine, "DRIVERS", (tmp_path / "elsewhere", tmp_path / "version"))
+    monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
     no_gpu(monkeypatch, OLD_DRIVER)
     assert devices.unused_card() is None
     (tmp_path / "version").touch()

@@ -10,7 +10,7 @@ from torchmetrics.classification import BinaryAveragePrecision, BinaryJaccardInd
 
 from bipartition import evaluation
 from bipartition.datasets.photographs import VOID
-from bipartition.evaluation import average_precision, evaluate, interval, object_truth, paired_difference
+from bipartition.evaluation import average_precision, evaluate, glance, interval, object_truth, paired_difference
 
 
 def split_of(truth, labels=None, codes=None):
@@ -52,6 +52,17 @@ class TestEvaluate:
         masks = np.full((4, 4, 4), 255, np.uint8)
         masks[3] = 0
         assert evaluate(masks, split_of(truth, labels=[0, 0, 0, 1]), ["dog", "cat"])["mean_iou"] == 0.5
+
+    @pytest.mark.parametrize("truth", ["some", "no object", "none"])
+    def test_a_glance_says_what_evaluation_says(self, truth):
+        masks, split = random_case(count=9)
+        masks[0], masks[1] = 0, 255
+        split.masks[4] = 0  # a picture without an object
+        split.masks = {"some": split.masks, "no object": np.zeros_like(split.masks), "none": None}[truth]
+        known = evaluate(masks, split, ["dog", "cat"])
+        names = ["area", "grey", "collapsed"] + (["mean_iou"] if truth == "some" else [])
+        assert glance(masks, split) == pytest.approx({name: known[name] for name in names}, abs=2e-6)
+        assert known["collapsed"] == pytest.approx(2 / 9, abs=1e-6)
 
     def test_foreground_begins_at_one_half(self):
         truth = np.ones((1, 2, 2), np.uint8)

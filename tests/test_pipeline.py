@@ -762,7 +762,7 @@ def test_a_process_that_cannot_read_its_notebook_or_is_gone_says_which_and_why(t
 @pytest.mark.parametrize(("card", "device", "threads", "number"), [
     (False, "", "8", 2), (False, "", "1", 1), (True, "", "8", 1), (True, "cpu", "8", 2)])
 def test_two_notebooks_at_a_time_on_a_cpu_and_one_on_a_gpu(monkeypatch, card, device, threads, number):
-    monkeypatch.setattr(machine, "DRIVER", Path(sys.executable if card else "no driver"))
+    monkeypatch.setattr(machine, "DRIVERS", [Path(sys.executable if card else "no driver")])
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", device)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert at_a_time() == number and machine.threads() == int(threads)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bipartition import epochs
 from bipartition.configuration import Configuration
+from bipartition.cuts import cuts_of_some
 from bipartition.epochs import Material, judges_turn, schedulers_for, train_epoch
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
@@ -152,6 +153,43 @@ def test_masks_and_scores_come_back_once_for_each_batch(row, looks):
     has_scores = scores is not None
     assert masks.shape == (10, SIZE, SIZE) and (not has_scores or scores.shape == (10, CLASSES))
     assert looks.count == {"there": 3, "back": 3 + 3 * has_scores}
+
+
+class Calls(TorchDispatchMode):
+    """Remembers of each call what it is called and what it answers."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        answer = function(*args, **(kwargs or {}))
+        if isinstance(answer, torch.Tensor):
+            self.seen.append((function.overloadpacket.__name__, answer))
+        return answer
+
+    def answers(self, name):
+        return [answer for called, answer in self.seen if called == name]
+
+
+@pytest.mark.parametrize("row", ["mumford_shah", "casm"])
+def test_decoders_join_maps_in_half_precision_and_convolve_in_one_call(row, looks):
+    # CUDA's autocast upsamples in float32; the way back through `fold` would take a call for each picture
+    learner, _ = learner_for(row=row)
+    image = torch.zeros(BATCH, 3, SIZE, SIZE, device="cuda")
+    with Calls() as calls, learner.accelerator.autocast():
+        learner.network.segment(image)
+    joined = [answer for answer in calls.answers("cat") if len(answer) == BATCH and answer.shape[1] > 100]
+    assert joined and {answer.dtype for answer in joined} == {torch.bfloat16}
+    assert calls.answers("upsample_bilinear2d")[0].dtype == torch.float32
+    assert not calls.answers("col2im")
+
+
+def test_random_cuts_are_made_large_on_the_gpu(looks):
+    image = torch.zeros(BATCH, 3, SIZE, SIZE, device="cuda")
+    with Calls() as calls:
+        cuts_of_some(image, 0.5, torch.Generator(), contours=0.8)
+    assert {answer.device.type for answer in calls.answers("upsample_bicubic2d")} == {"cuda"}
 
 
 def test_a_number_of_the_cpu_among_those_of_the_gpu_is_noticed(looks):

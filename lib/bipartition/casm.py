@@ -51,7 +51,7 @@ class CasmDecoder(nn.Module):
         """Object mask of shape (N, 1, *size) in [0, 1]."""
         first, *rest = features
         grid = first.shape[2:]
-        maps = [F.interpolate(reduce(feature), size=grid, mode="bilinear", align_corners=False)
+        maps = [F.interpolate(reduce(feature), size=grid, mode="bilinear", align_corners=False).to(first.dtype)
                 for reduce, feature in zip(self.reduce, rest, strict=True)]
         x = self.combine(torch.cat([first, *maps], dim=1))
         return F.interpolate(torch.sigmoid(x), size=size, mode="nearest")

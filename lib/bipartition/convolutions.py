@@ -75,9 +75,10 @@ def _patches(height: int, width: int, stride: int) -> Tensor:
 
 
 class TapConvolution(nn.Conv2d):
-    """A 3 x 3 convolution from many channels to few: its nine taps as one 1 x 1 convolution, then added up.
+    """A 3 x 3 convolution from many channels to few: on a CPU its nine taps as one 1 x 1 convolution, then added up.
 
-    oneDNN's own pads so few outputs to sixteen channels, at each tap.  The sum is in float32 or better also under autocast.
+    oneDNN's own pads so few outputs to sixteen channels, at each tap.  The answer is in float32 or better also under autocast,
+    and on a CPU so is the sum.  On a GPU it is the usual convolution: there the way back would take a call for each picture.
 
     Parameters
     ----------
@@ -90,6 +91,9 @@ class TapConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """From shape (N, inputs, H, W) to (N, outputs, H, W), zeros around the picture."""
+        if x.device.type != "cpu":
+            x = super().forward(x)
+            return x if x.dtype == torch.float64 else x.float()
         taps = F.conv2d(x, self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels, 1, 1))
         taps = taps if taps.dtype == torch.float64 else taps.float()
         return F.fold(taps.flatten(2), x.shape[2:], kernel_size=3, padding=1) + self.bias.view(-1, 1, 1)

@@ -56,11 +56,11 @@ def random_cuts(image: Tensor, rng: Generator, *, contours: float = 0.0) -> Tens
     Tensor, shape (N, 1, H, H), in (0, 1)
     """
     count, channels, size, _ = image.shape
-    landscape = torch.zeros(count, 1, size, size)
+    landscape = torch.zeros(count, 1, size, size, device=image.device)
     for grid, height in ((3, 1.0), (7, 0.7)):
-        coarse = drawn(torch.randn, count, 1, grid, grid, rng=rng)
+        coarse = sent(drawn(torch.randn, count, 1, grid, grid, rng=rng), image.device)
         landscape += height * F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
-    landscape = _standard(sent(landscape, image.device))
+    landscape = _standard(landscape)
     if contours:
         mix = sent(drawn(torch.randn, count, channels, 1, 1, rng=rng), image.device)
         weight = sent(contours * drawn(torch.rand, count, 1, 1, 1, rng=rng), image.device)

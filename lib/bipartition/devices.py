@@ -27,7 +27,8 @@ def accelerator_for_this_machine() -> Accelerator:
     Raises
     ------
     RuntimeError
-        If ACCELERATE_TORCH_DEVICE asks for a GPU that PyTorch cannot use; says why it cannot.
+        If ACCELERATE_TORCH_DEVICE asks for a GPU that PyTorch cannot use, or the card that is there is none that it can
+        compute on; says why.
     """
     asked = os.environ.get(ASKED, "")
     if asked.startswith("cuda") and not torch.cuda.is_available():
@@ -35,8 +36,9 @@ def accelerator_for_this_machine() -> Accelerator:
                            f"or unset {ASKED} to train on the CPU")
     if is_initialized():
         return Accelerator()
-    cuda = torch.cuda.is_available()
-    if cuda and asked != "cpu":
+    cuda = torch.cuda.is_available() and asked != "cpu"
+    if cuda:
+        _take_card(asked)
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able = torch.cpu.get_capabilities()
@@ -75,7 +77,7 @@ def drawn(draw: Callable[..., Tensor], count: int, *shape: int, rng: Generator) 
     -------
     Tensor, shape (count, *shape)
     """
-    return draw(count * _processes(), *shape, generator=rng)[my_share()]
+    return draw(count * _processes(), *shape, generator=rng)[my_share()].contiguous()
 
 
 def unused_card() -> str | None:
@@ -131,6 +133,21 @@ def _average(tensors: Sequence[Tensor]) -> None:
     together /= _processes()
     for tensor, mean in zip(tensors, together.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(mean.view_as(tensor))
+
+
+def _take_card(asked: str) -> None:
+    """Make the card of this process the current one, by which its precision is chosen, and try whether it computes."""
+    if asked.startswith("cuda") and launched() > 1:
+        raise RuntimeError(f"{ASKED} = {asked!r} would put all {launched()} processes on one card; unset it, and accelerate "
+                           "launch gives each its own")
+    card = asked if asked.startswith("cuda:") else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        torch.cuda.set_device(card)
+        torch.ones(1, device=card).item()
+    except RuntimeError as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise RuntimeError(f"PyTorch {torch.__version__} cannot compute on {card} ({reason}); set CUDA_VISIBLE_DEVICES to "
+                           f"another card, or {ASKED}=cpu to train on the CPU") from error
 
 
 def _why_not() -> str:

@@ -7,13 +7,13 @@ __all__ = ["ASKED", "card_is_wanted", "cores", "launched", "threads"]
 
 ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
-DRIVER = Path("/proc/driver/nvidia/version")
-"""Is there while NVIDIA's kernel module is loaded."""
+DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
+"""One is there while NVIDIA's kernel module is loaded, or Windows lends its card to Linux."""
 
 
 def card_is_wanted() -> bool:
     """Whether there is an NVIDIA card, and nobody asked for the CPU."""
-    return DRIVER.exists() and os.environ.get(ASKED) != "cpu"
+    return any(path.exists() for path in DRIVERS) and os.environ.get(ASKED) != "cpu"
 
 
 def cores() -> int:

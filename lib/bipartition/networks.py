@@ -197,7 +197,7 @@ def fused_decoders(decoders: list[Decoder], features: tuple[Tensor, ...], size: 
         bias = torch.cat([decoder.reduce[level].bias for decoder in decoders])
         x = F.conv2d(feature, weight, bias)
         if x.shape[2:] != grid:
-            x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False)
+            x = F.interpolate(x, size=grid, mode="bilinear", align_corners=False).to(x.dtype)  # float32 of CUDA's autocast
         levels.append(x.split(DECODER_CHANNELS, dim=1))
     maps = []
     for decoder, own in zip(decoders, zip(*levels, strict=True), strict=True):

@@ -25,7 +25,7 @@ from bipartition.datasets.download import imagenet_weights
 from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, device_name, unused_card
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
-from bipartition.evaluation import evaluate, is_collapsed
+from bipartition.evaluation import evaluate, glance, is_collapsed
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier, judged_before, saved_network
 from bipartition.prediction import predict
@@ -119,7 +119,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
             means = train_epoch(learner, material, configuration, epoch, steps, schedulers) | taught
             if not accelerator.is_main_process:
                 continue
-            history.append({"epoch": epoch + 1} | means | _watch(learner, val, prepared.classes, accelerator))
+            history.append({"epoch": epoch + 1} | means | _watch(learner, val, accelerator))
             minutes += (time.perf_counter() - began) / 60
             files.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
             _save_checkpoint(folder, config, learner, schedulers, history, minutes)
@@ -152,7 +152,7 @@ def _warmed_up(configuration: Configuration, prepared: Prepared, folder: Path, p
     return warm_up / "model.safetensors"
 
 
-def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: Accelerator) -> dict[str, float]:
+def _watch(learner: Learner, val: Split, accelerator: Accelerator) -> dict[str, float]:
     """Accuracy, mask area, shares of grey pixels and of masks that cut nothing, IoU; on some of the validation part."""
     chosen = np.unique(np.linspace(0, len(val.labels) - 1, min(WATCHED, len(val.labels))).astype(int))
     part = dataclasses.replace(val, images=val.images[chosen], labels=val.labels[chosen],
@@ -163,10 +163,7 @@ def _watch(learner: Learner, val: Split, classes: tuple[str, ...], accelerator: 
     if logits is not None:
         seen["val_accuracy"] = float((logits.argmax(axis=1) == part.labels).mean())
     if hasattr(learner.network, "segment"):
-        metrics = evaluate(masks, part, classes)
-        seen |= {"val_area": metrics["area"], "val_grey": metrics["grey"], "val_collapsed": metrics["collapsed"]}
-        if metrics["mean_iou"] is not None:
-            seen["val_iou"] = metrics["mean_iou"]
+        seen |= {f"val_{name.removeprefix('mean_')}": number for name, number in glance(masks, part).items()}
     return seen
 
 
