@@ -70,6 +70,7 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
     """Seconds of the epoch, and the process's largest memory after and before it in MB."""
     from bipartition.configuration import Configuration
     from bipartition.datasets.prepare import Prepared, Split
+    from bipartition.devices import accelerator_for_this_machine
     from bipartition.training import train_row
 
     class Noise(Prepared):
@@ -87,6 +88,7 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
                                   "folder": Path(folder)})
         configuration = Configuration(row=row, dataset="cartoons", seed=0, size=size, epochs=1, batch_size=16, warmup_epochs=0,
                                       weights="none", optimiser="adam", autoencoder_width=16, autoencoder_poolings=4)
+        accelerator_for_this_machine()  # a card takes its time to start
         before, began = _largest(), time.perf_counter()
         train_row(configuration, noise, Path(folder) / "run" / "seed0", profile="growth")
         return time.perf_counter() - began, _largest(), before
@@ -100,13 +102,14 @@ def _count_operations(name: str) -> None:
     straight line from there.
     """
     import torch
+    import torch.nn.functional as F
     from accelerate import Accelerator
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
     from bipartition.configuration import warm_up_configuration
-    from bipartition.convolutions import PatchConvolution
+    from bipartition.convolutions import PatchConvolution, TapConvolution
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
@@ -136,7 +139,10 @@ def _count_operations(name: str) -> None:
 
     MOVES_NOTHING = {torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.empty_like,
                      torch.ops.aten._local_scalar_dense}
-    PatchConvolution.PIXELS = 0  # which is for CPUs
+    # As on a GPU: the usual convolutions, and autocast upsamples in float32.
+    PatchConvolution.PIXELS = 0
+    TapConvolution.forward = lambda layer, x: torch.nn.Conv2d.forward(layer, x).float()
+    usual, F.interpolate = F.interpolate, lambda x, **how: usual(x if how["mode"] == "nearest" else x.float(), **how)
     profile, accelerator = load_profile(name), Accelerator(cpu=True, mixed_precision="bf16")
     configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
     print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | calls a step | µs a picture, data sheet |")

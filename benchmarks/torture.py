@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bipartition.machine import ASKED
+
 PROFILE = """about: One row on 64 cartoons of 32 pixels, to be killed.
 sets: {table1: cartoons, gallery: cartoons}
 seeds: [0]
@@ -74,7 +76,7 @@ class Place:
         self.folder = folder
         self.command = [sys.executable, "-m", "bipartition.pipeline", "--profile", str(profile), *options]
         self.environment = os.environ | {"BIPARTITION_RESULTS": str(folder / "results"),
-                                         "BIPARTITION_DATA": str(folder / "data")}
+                                         "BIPARTITION_DATA": str(folder / "data"), ASKED: "cpu"}
 
     def start(self) -> subprocess.Popen:
         """The command, with what it says in ``log.txt``."""

@@ -94,6 +94,23 @@ class TestChanVese:
         variance = image.var(dim=(2, 3), correction=0).mean(dim=1)
         assert (energy >= 0).all() and (energy <= variance).all()
 
+    def test_what_a_cut_saves_is_the_distance_of_its_two_means(self, image, mask):
+        (c1, c2), share = region_means(image, mask), area(mask)
+        saved = share * (1 - share) * ((c1 - c2) ** 2).mean(dim=(1, 2, 3))
+        torch.testing.assert_close(chan_vese(image, torch.ones_like(mask)) - chan_vese(image, mask), saved)
+
+    @pytest.mark.parametrize("weight", [1.0, 0.9])
+    def test_an_area_weight_of_one_makes_no_foreground_the_cheapest_mask_of_any_picture(self, weight):
+        # Saved is a share (1 - share) (c1 - c2)^2, less than the share itself where values lie in [0, 1].  The literal
+        # reading's lambda1 = 1 thus leaves nothing to the energy; below 1 there are pictures that it cuts.
+        side = 32
+        mask = torch.ones(side * side, 1, side, side, dtype=torch.float64)
+        for count in range(side * side):  # foregrounds of one pixel to all, white on black: no picture saves more
+            mask[count].view(-1)[:count + 1] = 0
+        energy = chan_vese((1 - mask).expand(-1, 3, -1, -1), mask) + weight * area(mask)
+        nothing = chan_vese((1 - mask).expand(-1, 3, -1, -1), torch.ones_like(mask))
+        assert bool((energy >= nothing - 1e-12).all()) == (weight == 1)
+
     def test_a_bright_flat_picture_keeps_its_small_energy_in_float32(self):
         image = 0.999 + 1e-4 * torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
         mask = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1))
