@@ -19,7 +19,7 @@ def test_bfloat16_where_the_processor_computes_in_it(monkeypatch, able, expected
     asked = []
     monkeypatch.setattr(devices, "Accelerator", lambda **options: asked.append(options))
     devices.accelerator_for_this_machine()
-    assert asked == [{"mixed_precision": expected, "cpu": True}]
+    assert asked == [{"mixed_precision": expected, "cpu": True, "kwargs_handlers": None}]
 
 
 @pytest.mark.parametrize(("cuda", "asked", "cpu"), [
@@ -66,7 +66,9 @@ def test_each_launched_process_tries_its_own_card_and_none_may_be_asked_for(card
     card.setattr(devices, "Accelerator", lambda **options: options)
     card.setenv("WORLD_SIZE", "4")
     card.setenv("LOCAL_RANK", "3")
-    assert devices.accelerator_for_this_machine() == {"mixed_precision": "bf16", "cpu": False} and taken == ["cuda:3"]
+    options = devices.accelerator_for_this_machine()
+    assert (options["mixed_precision"], options["cpu"], taken) == ("bf16", False, ["cuda:3"])
+    assert [one.timeout for one in options["kwargs_handlers"]] == [devices.PATIENCE]
     card.setenv("ACCELERATE_TORCH_DEVICE", "cuda")
     with pytest.raises(RuntimeError, match="'cuda' would put all 4 processes on one card; unset it"):
         devices.accelerator_for_this_machine()

@@ -6,17 +6,23 @@ parameters at every step.  All draw what one process would draw for the whole mi
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 
 import torch
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import is_initialized
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Generator, Tensor, nn
 
 from bipartition.machine import ASKED, card_is_wanted, launched
 
 __all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "drawn",
            "mean_over_processes", "my_share", "sent", "unused_card"]
+
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for one of them, which may wait for somebody else's training; GPUs would give up after 10 minutes."""
 
 
 def accelerator_for_this_machine() -> Accelerator:
@@ -46,7 +52,8 @@ def accelerator_for_this_machine() -> Accelerator:
     # Accelerate lets processes on CPUs work together only where it is told that these are CPUs, and would choose other
     # makers' GPUs, on which nothing here was ever tried, without being asked.
     together = launched() > 1
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked))
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked),
+                       kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)] if together else None)
 
 
 def sent(drawn: Tensor, device: torch.device) -> Tensor:
