@@ -52,7 +52,7 @@ LIMIT, USUAL = "limit", "limit, torchvision"
 WITHOUT = "without energy"
 IN_PARTS = "chan_vese, judged in parts"
 PLAIN = {"chan_vese": False, "mumford_shah": True}
-STEPS = {"cpu": 4, "cuda": 64}
+STEPS, STEPS_ON_A_CARD = 4, 64
 """Of each measurement: a row's checks its weights and brings its losses back at the end, for which a GPU has to be waited."""
 PHOTOGRAPH = (500, 375)
 """Width and height of VOC's photographs, to which the cartoons are enlarged for the plain loop."""
@@ -77,7 +77,7 @@ def main() -> None:
 def _compare(options: argparse.Namespace) -> None:
     accelerator = Accelerator(mixed_precision=options.precision) if options.precision else accelerator_for_this_machine()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    options.steps = STEPS.get(accelerator.device.type, STEPS["cuda"])
+    options.steps = STEPS if accelerator.device.type == "cpu" else STEPS_ON_A_CARD
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BIPARTITION_DATA"] = folder
         material = _material(options, accelerator)
@@ -86,9 +86,9 @@ def _compare(options: argparse.Namespace) -> None:
         steps: dict[str, Callable[[], object]] = {
             name: _three_bare_passes(body, material, options, accelerator) for name, body in bodies.items()}
         rows = {row: _row(row, options, accelerator) for row in options.rows}
-        steps |= {row: _epoch(learner, material, options.steps) for row, learner in rows.items()}
-        steps[WITHOUT] = _epoch(_row("classification_only", options, accelerator, regularised=False), material, options.steps)
-        steps[IN_PARTS] = _epoch(_row("chan_vese", options, accelerator, judge_crops=0.1), material, options.steps)
+        steps |= {row: _epoch(learner, material) for row, learner in rows.items()}
+        steps[WITHOUT] = _epoch(_row("classification_only", options, accelerator, regularised=False), material)
+        steps[IN_PARTS] = _epoch(_row("chan_vese", options, accelerator, judge_crops=0.1), material)
         steps |= {f"plain {row}": _plain(row, photographs, options, accelerator) for row in options.rows if row in PLAIN}
         seconds = _in_turn(steps, options.rounds, accelerator)
 
@@ -211,7 +211,8 @@ def _row(row: str, options: argparse.Namespace, accelerator: Accelerator, **sett
     return learner
 
 
-def _epoch(learner: Learner, material: Material, steps: int) -> Callable[[], object]:
+def _epoch(learner: Learner, material: Material) -> Callable[[], object]:
+    steps = len(material.labels) // learner.configuration.batch_size
     return lambda: train_epoch(learner, material, learner.configuration, 0, steps, {})
 
 

@@ -11,7 +11,6 @@ import torch
 
 from bipartition.rows import ROWS, WARM_UP
 
-CARD = "cuda"
 PROFILE = f"""\
 about: All rows for a GPU.
 sets: {{table1: cartoons, gallery: cartoons}}
@@ -28,7 +27,7 @@ training: {{size: 32, batch_size: 8, epochs: 1, warmup_epochs: 1, warmup_cuts: 0
 @pytest.mark.slow(seconds=60)
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch can use no GPU here")
 def test_every_row_trains_on_the_gpu_as_on_the_cpu(tmp_path):
-    on_card, on_cpu = (trained(tmp_path / device, device) for device in (CARD, "cpu"))
+    on_card, on_cpu = (trained(tmp_path / device, device) for device in ("cuda", "cpu"))
     for row in (WARM_UP, *ROWS):
         folder, other = (runs / row / "seed0" for runs in (on_card, on_cpu))
         assert not json.loads((folder / "config.json").read_text())["device"].startswith("cpu")

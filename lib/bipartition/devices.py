@@ -152,9 +152,8 @@ def _take_card(asked: str) -> None:
         torch.cuda.set_device(card)
         torch.ones(1, device=card).item()
     except RuntimeError as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise RuntimeError(f"PyTorch {torch.__version__} cannot compute on {card} ({reason}); set CUDA_VISIBLE_DEVICES to "
-                           f"another card, or {ASKED}=cpu to train on the CPU") from error
+        raise RuntimeError(f"PyTorch {torch.__version__} cannot compute on {card} ({_in_short(error)}); set "
+                           f"CUDA_VISIBLE_DEVICES to another card, or {ASKED}=cpu to train on the CPU") from error
 
 
 def _why_not() -> str:
@@ -164,5 +163,10 @@ def _why_not() -> str:
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        return str(error).split("\n")[0].rstrip(".")
+        return _in_short(error)
     return "no card was found"
+
+
+def _in_short(error: Exception) -> str:
+    """What CUDA says first; hints for those who debug it follow."""
+    return str(error).split("\n")[0].rstrip(".")
