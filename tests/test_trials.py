@@ -37,7 +37,7 @@ def test_a_trial_leaves_a_run_and_a_line_with_its_command(tiny_profile, lines, t
 def test_the_command_of_a_line_can_be_given_again(tiny_profile, lines, tmp_path, monkeypatch):
     (tmp_path / "my dir").mkdir()
     profile = tiny_profile.rename(tmp_path / "my dir" / "tiny.yaml")
-    monkeypatch.setattr(trials, "trial", lambda *asked: {"settings": {}} | dict.fromkeys(trials.COLUMNS[4:-1], 1))
+    monkeypatch.setattr(trials, "trial", lambda *asked: (tmp_path, {"settings": {}} | dict.fromkeys(trials.COLUMNS[4:-1], 1)))
     command = ["--profile", str(profile), "--row", "chan_vese", "optimiser=sgd+adam", "alpha=1e-3"]
     assert trials.main(command) == 0
     assert shlex.split(lines()[0]["command"]) == ["python", "-m", "bipartition.trials", *command]

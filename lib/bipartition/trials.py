@@ -31,8 +31,8 @@ COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "iou_low", "
 pictures, and says nothing of another seed."""
 
 
-def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Train a row with `settings` in place of the profile's, or find it trained; returns its `summary`.
+def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """Train a row with `settings` in place of the profile's, or find it trained; returns its folder and its `summary`.
 
     Rows whose warm-ups have equal settings share one.
 
@@ -69,7 +69,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     for one in dict.fromkeys((folder, place / WARM_UP / f"seed{seed}")):  # one and the same in a trial of the warm-up
         if older := runs.changed_code(one, now):
             print(f"{one} was trained by other code than today's ({', '.join(older)}); delete it to train it anew", flush=True)
-    return summary(folder) | {"settings": changed}
+    return folder, summary(folder) | {"settings": changed}
 
 
 def summary(folder: Path) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dataset = options.dataset or profile.sets["table1"]
         path = runs.results_root() / "trials" / f"{profile.name}.csv"
         _check_columns(path)
-        result = trial(profile, dataset, options.row, options.seed, settings)
+        _, result = trial(profile, dataset, options.row, options.seed, settings)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -1,0 +1,50 @@
+"""The picture of masks under one judge that learns on, and under one that holds still: results/published/demo/one-judge.png.
+
+    python benchmarks/one_judge.py --to one-judge.png [--profile demo] [--seed 0]
+
+Trains four trials and two warm-ups, or finds them trained: some fifty minutes of one core in float32.  Their numbers are lines
+of results/published/demo/one-judge.csv, the last one's of results/published/demo/trials.csv.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bipartition.companion import open_photographs
+from bipartition.evaluation import CUT
+from bipartition.figures import choose
+from bipartition.lessons import film_strip
+from bipartition.profiles import load_profile
+from bipartition.trials import trial
+
+ONE_THAT_LEARNS_ON = {"judge": "live", "warmup_cuts": 0, "batch_norm": "shared", "initial_foreground": 0.5, "lambda1": 0.0175}
+LINES = {
+    "classification\nalone": ("classification_only", ONE_THAT_LEARNS_ON),
+    "Chan-Vese": ("chan_vese", ONE_THAT_LEARNS_ON),
+    "three epochs": ("chan_vese", ONE_THAT_LEARNS_ON | {"epochs": 3}),
+    "a judge that\nholds still": ("chan_vese", {}),
+}
+
+
+def main() -> None:
+    """Train what is not trained, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--to", type=Path, required=True, help="the picture, a .png")
+    parser.add_argument("--profile", default="demo", help="a name in profiles/, or the path of a .yaml file")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    profile = load_profile(options.profile)
+    photographs = open_photographs(profile, "cartoons").split("val")
+    chosen = choose(photographs.labels, 8)
+    lines = [[torch.from_numpy(np.array(photographs.images[place])) / 255 for place in chosen]]
+    for row, settings in LINES.values():
+        folder, _ = trial(profile, "cartoons", row, options.seed, settings)
+        masks = np.load(folder / "masks.npy", mmap_mode="r")
+        lines.append([torch.from_numpy(masks[place] >= CUT)[None].float() for place in chosen])
+    film_strip(lines, sides=["picture", *LINES]).savefig(options.to, dpi=200)
+
+
+if __name__ == "__main__":
+    main()
