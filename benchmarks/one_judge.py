@@ -21,10 +21,10 @@ from bipartition.trials import trial
 
 ONE_THAT_LEARNS_ON = {"judge": "live", "warmup_cuts": 0, "batch_norm": "shared", "initial_foreground": 0.5, "lambda1": 0.0175}
 LINES = {
-    "classification\nalone": ("classification_only", ONE_THAT_LEARNS_ON),
-    "Chan-Vese": ("chan_vese", ONE_THAT_LEARNS_ON),
-    "three epochs": ("chan_vese", ONE_THAT_LEARNS_ON | {"epochs": 3}),
-    "a judge that\nholds still": ("chan_vese", {}),
+    "classification\nalone, 1 epoch": ("classification_only", ONE_THAT_LEARNS_ON),
+    "Chan-Vese,\n1 epoch": ("chan_vese", ONE_THAT_LEARNS_ON),
+    "Chan-Vese,\n3 epochs": ("chan_vese", ONE_THAT_LEARNS_ON | {"epochs": 3}),
+    "Chan-Vese,\njudge holds still": ("chan_vese", {}),
 }
 
 

@@ -1,4 +1,4 @@
-"""The lessons as they can be read without running them: what is published is what the notebooks say today, with pictures.
+"""The lessons and 07, to be read without running them: what is published is what the notebooks say today, with pictures.
 
 ``make lessons``, then ``python tests/test_published_lessons.py results/demo/notebooks``, writes them anew.
 """
@@ -13,6 +13,7 @@ from conftest import ROOT
 from test_notebooks import CELL_METADATA, LESSONS, NOTEBOOK_METADATA
 
 PUBLISHED = ROOT / "results" / "published" / "lessons"
+NAMES = ["07_ambiguities", *LESSONS]
 
 
 def read(path):
@@ -28,12 +29,12 @@ def printed(cell):
     return "".join(output.text for output in cell.outputs if output.get("name") == "stdout")
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_says_what_the_notebook_says(name, root):
     assert said(read(PUBLISHED / f"{name}.ipynb")) == said(read(root / "notebooks" / f"{name}.ipynb"))
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_was_run_to_its_end_and_has_the_answers_and_pictures_of_that(name, root):
     notebook = read(PUBLISHED / f"{name}.ipynb")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -45,7 +46,7 @@ def test_it_was_run_to_its_end_and_has_the_answers_and_pictures_of_that(name, ro
     assert stored == {cell.id: printed(cell) for cell in code if cell.id in stored}
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_knows_nothing_of_the_machine_that_ran_it(name):
     notebook = read(PUBLISHED / f"{name}.ipynb")
     assert set(notebook.metadata) == NOTEBOOK_METADATA
@@ -58,7 +59,7 @@ def test_it_knows_nothing_of_the_machine_that_ran_it(name):
 def publish(executed):
     """The notebooks as they are now, with the outputs of executed copies that have the same code."""
     PUBLISHED.mkdir(exist_ok=True)
-    for name in LESSONS:
+    for name in NAMES:
         notebook, copy = read(ROOT / "notebooks" / f"{name}.ipynb"), read(Path(executed) / f"{name}.ipynb")
         done = {cell.id: cell for cell in copy.cells if cell.cell_type == "code"}
         for cell in notebook.cells:

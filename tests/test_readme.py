@@ -133,8 +133,9 @@ def test_the_tables_are_the_published_ones(page, place, root):
     assert tables(root / "results" / "published")[page][place] in (root / page).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md", "data/README.md", "results/published/README.md",
-                                  "results/published/discussion.md", "results/published/what-was-tried.md",
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", "data/README.md",
+                                  "results/published/README.md", "results/published/discussion.md",
+                                  "results/published/what-was-tried.md",
                                   "results/published/voc-animals/limits.md"])
 def test_pictures_and_links_lead_somewhere(page, root):
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (root / page).read_text(encoding="utf-8"))
@@ -142,12 +143,24 @@ def test_pictures_and_links_lead_somewhere(page, root):
     assert not missing and (targets or "data" in page or "published" in page)
 
 
-@pytest.mark.parametrize("page", ["README.md", "REPRODUCIBILITY.md", DISCUSSION])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", DISCUSSION])
 def test_links_into_a_page_lead_to_a_heading(page, root):
     for target, heading in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", (root / page).read_text(encoding="utf-8")):
         led = (root / page).parent / target if target else root / page
         headings = re.findall(r"(?m)^#+ (.*)$", led.read_text(encoding="utf-8"))
         assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, f"{target}#{heading}"
+
+
+def test_what_contributors_are_pointed_to_is_there(root):
+    """Files by their names, and what is to be changed in them by its own."""
+    pointed = set(re.findall(r"`([\w./]+)`", (root / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    files = {one for one in pointed if one.endswith(".py")}
+    assert {"runs.py", "rows.py"} <= files
+    assert not [one for one in files if not (root / one).is_file() and not (root / "lib/bipartition" / one).is_file()]
+    code = "\n".join(path.read_text(encoding="utf-8") for folder in ("lib", "tests") for path in (root / folder).rglob("*.py"))
+    names = {one.split(".")[-1] for one in pointed - files if re.fullmatch(r"[A-Za-z.]+_[A-Za-z_.]+", one)} - {"SHAPES_ROOT"}
+    assert {"METHOD_VERSION", "objective_parts", "open_dataset"} <= names
+    assert not [one for one in names if one not in code]
 
 
 def test_the_layout_names_every_module_of_the_library(readme, root):

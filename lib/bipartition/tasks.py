@@ -24,6 +24,9 @@ STEPS = ("data", "train", "figures", "table", "report")
 ON_REQUEST = ("pets", "lessons")
 """Steps that are taken only where they are named."""
 
+LESSONS = ("07_*.ipynb", "1[0-9]_*.ipynb")
+"""Notebooks that need neither data nor a training."""
+
 NOTEBOOKS = {"data": "01_prepare_data", "train": "02_train_row", "figure4": "03_figure4", "figure5": "04_figure5",
              "figure6": "05_figure6", "table1": "06_table1", "pets": "08_pets"}
 
@@ -103,7 +106,7 @@ def plan(request: Request) -> list[Task]:
     if "pets" in request.steps:
         tasks.append(_pets(request))
     if "lessons" in request.steps:
-        tasks += [_lesson(request, path) for path in sorted(_notebooks().glob("1[0-9]_*.ipynb"))]
+        tasks += [_lesson(request, path) for names in LESSONS for path in sorted(_notebooks().glob(names))]
     if "report" in request.steps:
         if not asked and not any((request.folder / "figures").glob("*.png")):
             _drawable(request, DRAWINGS)  # refuses where nothing is there to report
@@ -282,7 +285,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 
 
 def _lesson(request: Request, path: Path) -> Task:
-    """A learning notebook as it is, its copy with all pictures."""
+    """A notebook that is run as it is; its copy has all pictures."""
     return _executed(request, path.stem, path, {}, stage="lessons",
                      inputs=lambda: {"notebook": file_digest(path), "library": runs.library_digest()})
 
