@@ -46,10 +46,10 @@ def test_a_run_that_has_lost_its_masks_is_passed_over(tmp_path):
 
 
 def test_a_run_that_is_left_out_is_named_with_the_command_that_makes_it_anew(capsys):
-    name_stale_runs(["casm/seed3", "classifier/seed0"])
+    name_stale_runs(["casm/seed3", "classifier/seed0"], "my dir/mine.yaml")
     casm, warm_up = capsys.readouterr().out.splitlines()
-    assert "casm/seed3" in casm and "`make train ROWS=casm SEEDS=3` makes it anew" in casm
-    assert "classifier/seed0" in warm_up and "`make train` makes it anew" in warm_up  # which is no row to ask for
+    assert "casm/seed3" in casm and "`make train PROFILE='my dir/mine.yaml' ROWS=casm SEEDS=3` makes it anew" in casm
+    assert "classifier/seed0" in warm_up and "`make train PROFILE='my dir/mine.yaml'` makes it anew" in warm_up
 
 
 @pytest.mark.slow

@@ -137,6 +137,8 @@ def test_the_step_is_done_once_and_never_unasked(profile, trained):
 def test_without_a_finished_run_the_way_out_is_said(places, tiny_profile):
     with pytest.raises(ValueError, match="no run of the profile 'tiny' on dogs-vs-cats is finished.*make train PROFILE=laptop"):
         reproduce(request_for(str(tiny_profile), steps="pets"))
+    with pytest.raises(ValueError, match="make train PROFILE=paper DATASETS=dogs-vs-cats"):  # which trains on them itself
+        reproduce(request_for("paper", steps="pets"))
 
 
 def test_what_is_to_be_trained_first_need_not_be_there(tmp_path, places):

@@ -423,6 +423,9 @@ def test_lessons_are_run_where_they_are_asked_for_and_only_once(stage, tiny_prof
     assert len(stage) == 8 and stage[:2] == ["07_ambiguities", "10_two_regions"] and stage == sorted(stage)
     assert main(["--profile", str(tiny_profile), "--steps", "lessons"]) == 0
     assert len(stage) == 8 and "nothing to do" in capsys.readouterr().out
+    files.write_json(runs.run_folder("demo", "cartoons", "chan_vese", 0) / "metrics.json", {})  # which a lesson shows
+    assert main(["--profile", str(tiny_profile), "--steps", "lessons"]) == 0
+    assert len(stage) == 16
 
 
 def test_a_data_set_that_other_profiles_train_on_is_prepared_with_both_sizes_said(stage, tiny_profile, tmp_path, monkeypatch,

@@ -1,6 +1,7 @@
 """What a notebook asks for first: the photographs of a profile, its finished runs, and what their networks make of others."""
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,11 +121,19 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     return predict(learner, images, accelerator)
 
 
-def name_stale_runs(names: Iterable[str]) -> None:
-    """Print which finished runs today's profile, code, data or first weights would make differently: no page has them."""
+def name_stale_runs(names: Iterable[str], profile: str) -> None:
+    """Print which finished runs today's profile, code, data or first weights would make differently: no page has them.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Such as ``"casm/seed0"``.
+    profile : str
+        As `bipartition.profiles.load_profile` takes it.
+    """
     for name in names:
         row, _, seed = name.partition("/seed")
-        command = "make train" if row == WARM_UP else f"make train ROWS={row} SEEDS={seed}"
+        command = f"make train PROFILE={shlex.quote(profile)}" + ("" if row == WARM_UP else f" ROWS={row} SEEDS={seed}")
         print(f"{name} was made by another configuration than today's and is left out; `{command}` makes it anew, in its place "
               "(first weights are a part of it: was RESNET18_WEIGHTS set then as it is now?)")
 

@@ -1,7 +1,7 @@
 """The one configuration object: what a training run is made of, and the readings of the paper behind it.
 
-A value comes from four places, the later the stronger: the default here, the profile (``profiles/*.yaml``) for all rows, the
-row (`bipartition.rows`), the profile for one row.
+A value comes from five places, the later the stronger: the default here, the profile (``profiles/*.yaml``) for all rows, the
+profile for one data set, the row (`bipartition.rows`), the profile for one row.
 """
 
 import dataclasses
@@ -183,8 +183,8 @@ class Configuration:
         0.01, alternatives=ABOVE_0, where="eta in (20), (23)",
         why="never given; rises over the first tenth of the steps, then falls to zero along half a cosine")
     casm_area: float | None = reading(
-        None, alternatives=FROM_0, remark="or None", where="the baseline of Table 1",
-        why="lambda_r of CASM. None: its authors' 10 for 1,000 classes, times ln K / ln 1000 for K, as the entropy that it is "
+        None, alternatives=FROM_0, remark="or null", where="the baseline of Table 1",
+        why="lambda_r of CASM. null: its authors' 10 for 1,000 classes, times ln K / ln 1000 for K, as the entropy that it is "
             "weighed against grows")
     decoder_rate: float = reading(
         0.01, alternatives=ABOVE_0, where="eta in (20), (23)", why="never given; the same schedule")

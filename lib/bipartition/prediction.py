@@ -25,6 +25,10 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
     ----------
     learner : Learner
     images : array of uint8, shape (N, 3, S, S)
+    accelerator : Accelerator
+        Whose device and precision are used.
+    batch_size : int
+        Pictures at a time; decides the memory, not the result.
 
     Returns
     -------

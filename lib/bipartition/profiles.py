@@ -1,4 +1,4 @@
-"""Profiles: all that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` checked at once."""
+"""Profiles: all that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` and checked at once."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Where a run lives, what made it, and whether it is finished: the one module that knows paths."""
+"""Where a run lives, what made it, and whether it is finished; where data, results and profiles have their places."""
 
 import ast
 import functools

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from bipartition.configuration import Configuration
 from bipartition.figures import COLOURS, STYLE, WIDTH
+from bipartition.tables import two
 
 __all__ = ["COLUMNS", "USUAL", "compared", "seen_from", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
 
@@ -118,7 +119,7 @@ def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: S
         for values, line in sorted(lines, key=lambda pair: (*map(_order, pair[0]), pair[1]["seed"])):
             shown.append({"in common": text} | {fields[place]: _shown(values[place]) for place in varying}
                          | {"seed": line["seed"], "IoU": with_interval(line)}
-                         | {name: f"{line[name]:.2f}" for name in ("area", "grey", "accuracy")})
+                         | {name: two(line[name]) for name in ("area", "grey", "accuracy")})
             text = ""
     names = ["in common", *(fields[place] for place in varying), "seed", "IoU", "area", "grey", "accuracy"]
     return pd.DataFrame(shown, columns=names)
@@ -141,7 +142,7 @@ def spread(table: pd.DataFrame) -> str:
 def with_interval(line: Mapping[str, Any]) -> str:
     """IoU of a trial with its interval, where there is one."""
     ends = [line.get(name, np.nan) for name in ("iou_low", "iou_high")]
-    return f"{line['iou']:.2f}" + ("" if np.isnan(ends).any() else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
+    return two(line["iou"]) + ("" if np.isnan(ends).any() else f" [{two(ends[0])}, {two(ends[1])}]")
 
 
 @mpl.rc_context(STYLE)

@@ -16,7 +16,7 @@ class Task:
     """One step of the way.
 
     ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.  Where
-    ``makes_inputs``, some of the first are there only once it is done.
+    ``makes_inputs``, some inputs are there only once it is done.
     ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
     same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
     another process can do it too.

@@ -213,12 +213,13 @@ def _pets(request: Request) -> Task:
     from bipartition.pets import MEASURED_ON, TRAINED_ON
     trained_before = "train" in request.steps and TRAINED_ON in request.datasets
     if not (trained_before or _finished(request, TRAINED_ON)):
+        able = request.profile_argument if TRAINED_ON in request.profile.datasets else "laptop"
         raise ValueError(f"no run of the profile {request.profile.name!r} on {TRAINED_ON} is finished, so there is nothing to "
-                         f"measure on {MEASURED_ON}; train one, as with make train PROFILE=laptop DATASETS={TRAINED_ON} "
-                         "ROWS=chan_vese")
+                         f"measure on {MEASURED_ON}; train one, as with make train PROFILE={able} "
+                         f"DATASETS={TRAINED_ON} ROWS=chan_vese")
 
     def inputs() -> dict[str, Any]:
-        code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py")
+        code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py", "figures.py")
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
                 "read": _read(request.profile, code), "notebook": file_digest(_notebook("pets"))}
 
@@ -285,9 +286,19 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
 
 
 def _lesson(request: Request, path: Path) -> Task:
-    """A notebook that is run as it is; its copy has all pictures."""
-    return _executed(request, path.stem, path, {}, stage="lessons",
-                     inputs=lambda: {"notebook": file_digest(path), "library": runs.library_digest()})
+    """A notebook that is run as it is; its copy has all pictures.
+
+    Some show published tables, and one cuts pictures by a finished run of whatever profile.
+    """
+    def inputs() -> dict[str, Any]:
+        root = runs.project_root()
+        told = [path for folder in ("profiles", "results/published") for path in sorted((root / folder).rglob("*"))
+                if path.suffix in (".yaml", ".csv", ".md")]
+        trained = sorted(runs.results_root().glob("*/runs/*/*/seed*/metrics.json"))
+        return {"notebook": file_digest(path), "library": runs.library_digest(),
+                "read": {str(one): file_digest(one) for one in (*told, *trained)}}
+
+    return _executed(request, path.stem, path, {}, stage="lessons", inputs=inputs)
 
 
 def _provenance(request: Request) -> Task:

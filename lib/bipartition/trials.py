@@ -74,25 +74,20 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
 
 def summary(folder: Path) -> dict[str, Any]:
     """The numbers of a finished run that a trial is judged by, rounded to four digits."""
-    from bipartition.evaluation import interval
-    from bipartition.tables import column
+    from bipartition.tables import averages, column
 
     metrics, config = files.read_json(folder / "metrics.json"), files.read_json(folder / "config.json")
-    numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey")}
-    counted = table_classes(metrics.get("classes") or ())
-    classes = [entry for name, entry in (metrics.get("classes") or {}).items() if name in counted and entry["n"]]
-    for key in ("iou", "pooled_iou", "boundary_iou"):
-        values = [entry[key] for entry in classes if entry[key] is not None]
-        numbers[key] = sum(values) / len(values) if values else None
-    numbers |= {"iou_low": None, "iou_high": None}
-    if numbers["iou"] is not None:
-        groups = np.array([one["class"] for one in metrics["per_image"]])
-        mine = np.isin(groups, counted)
-        found = interval(column(metrics, "iou")[mine], groups[mine])
-        numbers |= {"iou_low": found.low, "iou_high": found.high}
-    return {name: None if value is None else round(value, 4) for name, value in numbers.items()} | {
-        "n": sum(entry["n"] for entry in classes), "minutes": config["minutes"],
-        "commit": config["provenance"]["commit"]}
+    numbers = {"accuracy": metrics["accuracy"], "area": metrics.get("area"), "grey": metrics.get("grey"),
+               "iou": None, "iou_low": None, "iou_high": None, "pooled_iou": None, "boundary_iou": None}
+    scored = 0
+    if metrics.get("classes"):
+        groups = np.array([one["class"] for one in metrics["per_image"]], dtype=object)
+        groups[np.isnan(column(metrics, "iou"))] = ""  # nothing of the object is left at this size
+        counted = table_classes(metrics["classes"])
+        scored = int(np.isin(groups, counted).sum())
+        numbers |= averages([metrics], groups, counted, ("iou", "pooled_iou", "boundary_iou"), ["iou"])
+    return {name: None if value is None or np.isnan(value) else round(value, 4) for name, value in numbers.items()} | {
+        "n": scored, "minutes": config["minutes"], "commit": config["provenance"]["commit"]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import Item
+from bipartition.datasets.photographs import Item, Photographs
 
 __all__ = ["CLASSES", "KNOWN_BROKEN", "SPLIT_SEED", "VALIDATION_SHARE", "DogsVsCats"]
 
@@ -23,7 +23,7 @@ KNOWN_BROKEN = ("Cat/666.jpg", "Dog/11702.jpg")
 """Empty files of the open archive."""
 
 
-class DogsVsCats:
+class DogsVsCats(Photographs):
     """Reader of ``train/cat.N.jpg`` and ``train/dog.N.jpg``, or of ``PetImages/Cat/N.jpg`` and ``PetImages/Dog/N.jpg``.
 
     Both layouts give ids like ``cat.12`` and, for the same numbers, the same split.
@@ -60,10 +60,6 @@ class DogsVsCats:
                       if key not in broken]
         self._items = photographs.limited(items, train=train, val=val)
 
-    def items(self) -> list[Item]:
-        """All photographs, cats first, by number."""
-        return self._items
-
     def read(self, item: Item, size: int) -> tuple[np.ndarray, None]:
         """A photograph; there is no truth."""
         return photographs.read_photograph(self._paths[item.id], size)[0], None
@@ -71,10 +67,6 @@ class DogsVsCats:
     def files(self, item: Item) -> list[Path]:
         """The photograph alone."""
         return [self._paths[item.id]]
-
-    def stamp(self) -> str:
-        """Digest of the items and the sizes of their files."""
-        return photographs.stamp_of_files(self._items, self.files)
 
 
 def _photographs() -> tuple[dict[str, Path], set[str]]:

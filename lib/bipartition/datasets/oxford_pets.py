@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import VOID, Item
+from bipartition.datasets.photographs import VOID, Item, Photographs
 
 __all__ = ["CLASSES", "OxfordPets"]
 
@@ -20,7 +20,7 @@ CODES = {1: "object", 2: "background", 3: "undecided"}
 """Of a trimap; the undecided line runs along the contour and is a few pixels wide."""
 
 
-class OxfordPets:
+class OxfordPets(Photographs):
     """Reader of ``images/NAME.jpg`` and ``annotations/trimaps/NAME.png``, with the species as class.
 
     Parameters
@@ -54,10 +54,6 @@ class OxfordPets:
         self.left_out = {"in neither official list": unlisted} if unlisted else {}
         self._items = photographs.limited(items, train=train, val=val)
 
-    def items(self) -> list[Item]:
-        """All photographs in the order of the official lists."""
-        return self._items
-
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph, and its trimap as a mask: object to class index + 1, background to 0, undecided to void."""
         image, codes = photographs.read_with_mask(*self.files(item), size, codes=CODES)
@@ -66,10 +62,6 @@ class OxfordPets:
     def files(self, item: Item) -> list[Path]:
         """Photograph and trimap."""
         return [self._root / "images" / f"{item.id}.jpg", self._root / "annotations" / "trimaps" / f"{item.id}.png"]
-
-    def stamp(self) -> str:
-        """Digest of the items and the sizes of their files."""
-        return photographs.stamp_of_files(self._items, self.files)
 
 
 def _root() -> Path:

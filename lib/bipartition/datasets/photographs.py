@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "Item", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask", "stamp_of_files"]
+__all__ = ["VOID", "Item", "Photographs", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask"]
 
 VOID = 255
 """Mask value of pixels whose class is undecided."""
@@ -26,6 +26,24 @@ class Item:
     id: str
     label: int
     split: str
+
+
+class Photographs:
+    """What all readers of photographs share; each adds what `bipartition.datasets.DataSet` asks for besides."""
+
+    _items: list[Item]
+
+    def items(self) -> list[Item]:
+        """Training photographs first, each split in the order of the data set's own lists."""
+        return self._items
+
+    def stamp(self) -> str:
+        """Digest of ids, labels, splits and file sizes: changes with the source, wherever it lies; reads no photograph."""
+        digest = hashlib.sha256()
+        for item in self._items:
+            sizes = [_size(path) for path in self.files(item)]
+            digest.update(f"{item.id}\0{item.label}\0{item.split}\0{sizes}\n".encode())
+        return digest.hexdigest()[:16]
 
 
 def limited(items: Iterable[Item], *, train: int | None, val: int | None) -> list[Item]:
@@ -162,15 +180,6 @@ def describe_files(files: Sequence[Path]) -> tuple[int | str, int | str, str]:
     contents = [path.read_bytes() for path in files]
     with Image.open(io.BytesIO(contents[0])) as image:
         return *image.size, hashlib.sha256(b"".join(contents)).hexdigest()
-
-
-def stamp_of_files(items: Sequence[Item], files: Callable[[Item], Iterable[Path]]) -> str:
-    """Digest of ids, labels, splits and file sizes: changes with the source, wherever it lies; reads no photograph."""
-    digest = hashlib.sha256()
-    for item in items:
-        sizes = [_size(path) for path in files(item)]
-        digest.update(f"{item.id}\0{item.label}\0{item.split}\0{sizes}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def _size(path: Path) -> int:

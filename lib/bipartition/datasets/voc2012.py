@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import VOID, Item
+from bipartition.datasets.photographs import VOID, Item, Photographs
 
 __all__ = ["CLASSES", "VOC2012"]
 
@@ -22,7 +22,7 @@ CHOOSING_SHARE = 6
 """One training photograph in so many, by a checksum of its name, is set apart for choosing settings."""
 
 
-class VOC2012:
+class VOC2012(Photographs):
     """Reader of ``VOCdevkit/VOC2012``.
 
     Training photographs are those of ``trainaug`` where its list and ``SegmentationClassAug`` are there, else of
@@ -54,11 +54,11 @@ class VOC2012:
     def __init__(self, *, train: int | None = None, val: int | None = None, evaluated: str = "val") -> None:
         self._root = _root()
         reported = _split_list(self._root, "val")
-        trained = [name for name in _split_list(self._root, self._training_list()) if name not in set(reported)]
+        trained = _without(_split_list(self._root, self._training_list()), reported)
         self._choosing = evaluated == "choosing"
         if self._choosing:
             reported = [name for name in trained if zlib.crc32(name.encode()) % CHOOSING_SHARE == 0]
-            trained = [name for name in trained if name not in set(reported)]
+            trained = _without(trained, reported)
         present = _Presence(self._root)
         left_out: Counter[str] = Counter()
         items = []
@@ -73,17 +73,9 @@ class VOC2012:
         self.left_out = dict(left_out)
         self._items = photographs.limited(items, train=train, val=val)
 
-    def items(self) -> list[Item]:
-        """Single-class photographs in the order of the lists."""
-        return self._items
-
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Photograph and official mask; the augmented mask where a training photograph has no official one."""
         return photographs.read_with_mask(*self.files(item), size, codes=CODES)
-
-    def stamp(self) -> str:
-        """Digest of the items and the sizes of their files."""
-        return photographs.stamp_of_files(self._items, self.files)
 
     def _training_list(self) -> str:
         listed = (self._root / "ImageSets" / "Segmentation" / "trainaug.txt").is_file()
@@ -115,6 +107,11 @@ def _split_list(root: Path, name: str) -> list[str]:
         raise FileNotFoundError(f"there is no list {path}; unpack VOCtrainval_11-May-2012.tar completely")
     lines = path.read_text(encoding="utf-8").splitlines()
     return list(dict.fromkeys(Path(line.split()[0]).stem for line in lines if line.strip()))
+
+
+def _without(names: list[str], others: list[str]) -> list[str]:
+    excluded = set(others)
+    return [name for name in names if name not in excluded]
 
 
 class _Presence:
