@@ -43,11 +43,21 @@ class TestMeasures:
     def test_perfect_masks_have_one_in_all_measures_and_the_truths_area(self, prepared):
         write_run(prepared, "chan_vese", 0)
         line = line_of(table_of(prepared), "chan_vese")
-        for key in ("iou", "own_iou", "oracle_iou", "boundary_iou", "boundary_f", "average_precision"):
+        for key in ("iou", "own_iou", "recall", "oracle_iou", "boundary_iou", "boundary_f", "average_precision"):
             assert line[key] == 1
         assert line["iou_low"] == line["boundary_f_high"] == line["average_precision_low"] == 1
         shares = (prepared.part.masks > 0).mean(axis=(1, 2))[prepared.part.labels < 2]
         assert line["area"] == pytest.approx(shares.mean(), abs=1e-5) and line["grey"] == 0
+
+    def test_recall_is_the_share_of_the_object_that_is_found_and_says_nothing_of_what_is_found_besides(self, prepared):
+        metrics = write_run(prepared, "chan_vese", 0, flips=0.25)
+        table, sizes = table_of(prepared), (prepared.part.masks > 0).sum(axis=(1, 2))
+        mine = prepared.part.labels < 2  # of Table 1's classes
+        shares = np.array([line["intersection"] for line in metrics["per_image"]])[mine] / sizes[mine]
+        by_class = [shares[prepared.part.labels[mine] == label].mean() for label in (0, 1)]
+        found = line_of(table, "chan_vese")
+        assert found["recall"] == pytest.approx(np.mean(by_class)) and found["iou"] < found["recall"] < 1
+        assert line_of(table, "everything_foreground")["recall"] == 1
 
     def test_means_and_intervals_are_those_of_table_1(self, prepared):
         for seed in (0, 1):
@@ -95,7 +105,7 @@ class TestMeasures:
         assert casm["iou"] == 1 and mixed["seeds"] == 2
         newer = [[line["boundary_f"] for line in metrics[1]["per_image"] if line["class"] == name] for name in ("dog", "cat")]
         assert mixed["boundary_f"] == pytest.approx(np.mean([np.mean(values) for values in newer]))
-        assert "| CASM (baseline) | 1 | 1.00<br>[1.00, 1.00] | – | – | 1.00 | – | – |" in markdown(table)
+        assert "| CASM (baseline) | 1 | 1.00<br>[1.00, 1.00] | – | 1.00 | – | 1.00 | – | – |" in markdown(table)
 
     def test_a_picture_without_its_own_class_is_left_out_of_own_iou_only(self, prepared):
         prepared.part.masks[0][prepared.part.masks[0] > 0] = 3

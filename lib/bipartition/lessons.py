@@ -97,7 +97,7 @@ def two_balls(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Ten
         for paint, centre_x, centre_y in ((paints[2], 0.72, 0.25 + 0.5 * up), (paints[label], 0.28, 0.25 + 0.5 * down)):
             distance = torch.hypot(x - (centre_x if mirror < 0.5 else 1 - centre_x), y - centre_y) / 0.17
             image[index] = torch.where(distance < 1, paint[:, None, None] * (1.1 - 0.35 * distance), image[index])
-        objects[index, 0] = (distance < 1).float()
+        objects[index, 0] = (distance < 1).float()  # of the ball drawn last, the named one
     noise = 0.06 * (torch.rand(image.shape, generator=rng) - 0.5)
     return (image + noise).clamp(0, 1), labels, objects
 

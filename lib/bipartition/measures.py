@@ -20,6 +20,7 @@ __all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "explanation", "markdown", "measur
 HEADS = {
     "iou": "IoU",
     "own_iou": "IoU, own class only",
+    "recall": "recall",
     "oracle_iou": "IoU, oracle (peeks)",
     "boundary_iou": "boundary IoU",
     "boundary_f": "boundary F",
@@ -53,16 +54,25 @@ def measures(found: Measured, prepared: Any) -> pd.DataFrame:
         ``n`` is the number of pictures of Table 1's classes with an object.
     """
     split = prepared.split("val")
-    truth = fill_void(*object_truth(split.masks))
+    objects, void = object_truth(split.masks)
+    truth, sizes = fill_void(objects, void), objects.sum(axis=(1, 2))
     lines = {name: (found.seeds(name), by_seed.values()) for name, by_seed in found.lines.items() if by_seed}
     for name, smooth in ((CEILING, True), (CASM_CEILING, False)):
         lines[name] = 0, [evaluate(through_the_grid(truth, smooth=smooth), split, prepared.classes)]
     pictures = int(np.isin(found.groups, found.classes).sum())
     table = pd.DataFrame([{"dataset": found.dataset, "row": name, "n": pictures, "seeds": seeds}
-                          | averages(metrics, found.groups, found.classes, HEADS, WITH_INTERVAL)
+                          | averages([_with_recall(one, sizes) for one in metrics], found.groups, found.classes, HEADS,
+                                     WITH_INTERVAL)
                           for name, (seeds, metrics) in lines.items()], columns=list(COLUMNS))
     table.attrs["stale"] = found.stale
     return table
+
+
+def _with_recall(metrics: dict[str, Any], sizes: np.ndarray) -> dict[str, Any]:
+    """With the share of each object that the foreground holds; `sizes` are its pixels, shape (N,), void left out."""
+    per_image = [line | {"recall": line["intersection"] / size if size else None}
+                 for line, size in zip(metrics["per_image"], sizes, strict=True)]
+    return metrics | {"per_image": per_image}
 
 
 def through_the_grid(objects: np.ndarray, *, smooth: bool = True) -> np.ndarray:
@@ -103,6 +113,7 @@ def explanation(dataset: str, pictures: int) -> str:
     return (
         f"Means over Table 1's classes on {pictures} validation pictures of {dataset}, with 95 % bootstrap intervals. IoU: as "
         "in Table 1, every object pixel counts. Own class only: pixels of other classes than the picture's are background. "
+        "Recall: the share of the object that the foreground holds, 1 where everything is foreground. "
         "Oracle: each mask as it is or turned round, whichever has the higher IoU; it peeks at the truth, and shows what "
         "choosing the right half would bring, not what a method reaches. Boundary IoU: of the inner rims, 2 % of the diagonal "
         "wide. Boundary F: harmonic mean of the shares of either contour that lie within 0.75 % of the diagonal, at least one "
