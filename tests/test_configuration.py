@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+import yaml
 from accelerate import Accelerator
 
 from bipartition.configuration import Configuration, readings_table
@@ -76,7 +77,8 @@ def test_every_reading_says_its_default_alternatives_reason_and_place():
             "warmup_epochs"} <= set(table.index)
     assert table.loc["alpha", "here"] == 7.0 and table.loc["alpha", "default"] == 1.0
     casm = readings_table(Configuration(**REQUIRED | {"row": "casm"}))
-    assert casm.loc["alpha", "here"] == "–" and casm.loc["casm_area", ["default", "here"]].tolist() == ["None", "None"]
+    assert casm.loc["alpha", "here"] == "–" and casm.loc["casm_area", ["default", "here"]].tolist() == ["null", "null"]
+    assert Configuration.build(REQUIRED, yaml.safe_load("casm_area: null")).casm_area is None  # as the table says
     assert casm.loc["decoder_rate", "here"] == 0.01
     assert (table[["alternatives", "why", "where in the paper"]].map(len) > 0).all().all()
     assert "size" not in table.index

@@ -105,6 +105,12 @@ def test_what_a_trial_does_not_read_has_no_value_and_parts_no_group():
     assert table["in common"].tolist() == ["as usual", ""]
 
 
+def test_a_half_is_rounded_up_as_in_all_tables():
+    lines = [trial(0.295) | {"iou_low": 0.285, "iou_high": 0.305, "area": 0.125}, trial(0.5, alpha=20)]
+    first, _ = compared(pd.DataFrame(lines), USUALLY, "chan_vese", ["alpha"]).to_dict("records")
+    assert first["IoU"] == "0.30 [0.29, 0.31]" and first["area"] == "0.13"
+
+
 def test_a_trial_that_nothing_can_be_compared_with_is_not_shown():
     alone = pd.DataFrame([trial(0.1, optimiser="adam", warmup_epochs=0, alpha=3.0)])
     fields = ["optimiser", "warmup_epochs", "judge"]

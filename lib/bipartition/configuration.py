@@ -300,14 +300,14 @@ def readings_table(configuration: Configuration | None = None) -> "pd.DataFrame"
         values = [allowed.shown] if isinstance(allowed, Range) else map(str, allowed)
         line = {
             "reading": item.name,
-            "default": "None" if item.default is None else item.default,
+            "default": "null" if item.default is None else item.default,  # as profiles write it
             "alternatives": ", ".join([*values, *filter(None, [remark])]),
             "why": item.metadata["why"],
             "where in the paper": item.metadata["where"],
         }
         if configuration is not None:
             here = configuration.decisive().get(item.name, "–")
-            line["here"] = "None" if here is None else here
+            line["here"] = "null" if here is None else here
         lines.append(line)
     return pd.DataFrame(lines).set_index("reading")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,10 +29,14 @@ class Item:
     split: str
 
 
-class Photographs:
+class Photographs(ABC):
     """What all readers of photographs share; each adds what `bipartition.datasets.DataSet` asks for besides."""
 
     _items: list[Item]
+
+    @abstractmethod
+    def files(self, item: Item) -> list[Path]:
+        """Where a photograph and its mask lie."""
 
     def items(self) -> list[Item]:
         """Training photographs first, each split in the order of the data set's own lists."""
