@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bipartition import runs
+from bipartition.charts import learning_curves
 from bipartition.companion import changed_here, first_masks, history, name_stale_runs
-from bipartition.figures import learning_curves
 from bipartition.profiles import configuration_for, load_profile
 
 

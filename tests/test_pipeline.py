@@ -139,7 +139,8 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     assert files.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
-@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("tables.py", ["table1", "figure6"])])
+@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("charts.py", ["table1"]),
+                                              ("tables.py", ["table1", "figure6"])])
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()

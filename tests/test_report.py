@@ -196,6 +196,11 @@ def test_table_1_as_a_picture_stands_above_the_table_as_soon_as_it_is_drawn(fill
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
     picture = page.index('<img alt="Measured IoU with intervals, by class and row')
     assert page.index("<h2>Table 1</h2>") < picture < page.index("<table")
+    with files.place(places / "results" / "tiny" / "figures" / "spread.png") as path:
+        path.write_bytes(PNG)
+    write_report(profile)
+    page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert picture < page.index('<img alt="How IoU is spread over pictures') < page.index("<table")
 
 
 def test_it_fits_narrow_screens_and_dark_ones(filled):

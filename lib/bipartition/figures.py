@@ -1,4 +1,4 @@
-"""Figures 4, 5 and 6 of the paper, its worst pictures, Table 1 as a picture, learning curves, contact sheets: nothing trained.
+"""Figures 4, 5 and 6 of the paper, its worst pictures, contact sheets: nothing trained.
 
 All look comes from `STYLE`.  Figures are made without pyplot, so nothing is left open; in a notebook, ``%matplotlib
 inline`` shows them.  Equal masks give equal PNG bytes.
@@ -10,19 +10,17 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from bipartition import files
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
-from bipartition.rows import CAM, MEAN, ROWS
+from bipartition.rows import ROWS
 
-__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "TABLE_READS", "caption", "choose", "contact_sheet", "figure4", "figure5",
-           "figure6", "figure6_worst", "learning_curves", "lowest", "save", "table_figure"]
+__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",
+           "figure6_worst", "lowest", "save"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
@@ -43,12 +41,7 @@ NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight",
 PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
-TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings; diamonds are the paper's; "
-               "the dotted line is the best of what needs no training, in each panel whichever that is.")
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
-_NO_LOSS = ("epoch", "loss", "accuracy")
-_BELOW = 0.28
-"""Of a line of Table 1's picture: on the line itself strokes look like the ends of its interval."""
 
 
 def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
@@ -166,71 +159,6 @@ def contact_sheet(images: np.ndarray, masks: np.ndarray | None, labels: Sequence
         _head(group[0], labels[place])
         if masks is not None:
             _show(group[1], _truth(masks[place]))
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def learning_curves(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss with its parts, and what was watched on validation pictures, over the epochs of each run.
-
-    Parameters
-    ----------
-    histories : mapping of title to DataFrame
-        ``history.csv`` of each run: columns ``val_*`` (and ``accuracy``) go to the right, other numbers to the left.
-    """
-    figure = Figure(figsize=(WIDTH, 0.35 + 1.75 * len(histories)), layout="constrained")
-    panels = figure.subplots(len(histories), 2, squeeze=False, sharex="row")
-    for (losses, shares), (title, history) in zip(panels, histories.items(), strict=True):
-        numbers = list(history.select_dtypes("number"))
-        watched = [name for name in numbers if name.startswith("val_") or name == "accuracy"]
-        parts = [name for name in numbers if name not in (*watched, *_NO_LOSS)]
-        _curves(losses, history, [*parts, *(name for name in ["loss"] if name in numbers)])
-        _curves(shares, history, watched)
-        losses.set(title=title, ylabel="training loss and parts")
-        shares.set(title="validation pictures", ylim=(-0.02, 1.02), ylabel="share")
-    for axes in panels[-1]:
-        axes.set_xlabel("epoch")
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
-    """Table 1 as a picture: a panel for each class that has pictures and for the mean, a line for each row; `TABLE_READS`.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Of `bipartition.tables.table1`, or its file.
-    seeds : DataFrame
-        Of `bipartition.tables.seeds_table`, or its file.
-    """
-    shown = table[table["n"] > 0]
-    classes, names = list(dict.fromkeys(shown["class"])) or [MEAN], [name for name in ROWS if name in set(table["row"])]
-    y = {name: place for place, name in enumerate(names)}
-    untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
-    panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True,
-                             width_ratios=[1.0] * (len(classes) - 1) + [2.2])[0]  # the mean is what rows are compared by
-    for axes, label in zip(panels, classes, strict=True):
-        lines, single = (part[(part["class"] == label) & part["row"].isin(names)] for part in (shown, seeds))
-        axes.axvline(untrained.get(label, np.nan), color="0.45", linestyle=":", linewidth=0.9,
-                     label="best without training")
-        axes.hlines(lines["row"].map(y), lines["ci_low"], lines["ci_high"], color=COLOURS[0], linewidth=1.4)
-        axes.plot(single["iou"], single["row"].map(y) + _BELOW, "|", color="black", markersize=3.5, markeredgewidth=0.7,
-                  label="a single training")
-        axes.plot(lines["iou"], lines["row"].map(y), "o", color=COLOURS[0], markersize=3.2, clip_on=False,
-                  label="measured, 95 % interval")
-        axes.plot(lines["paper_iou"], lines["row"].map(y), "D", color=COLOURS[1], markerfacecolor="none", markersize=4.2,
-                  markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
-        axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
-                 yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
-        axes.grid(axis="y", color="0.9", linewidth=0.5)
-        axes.set_axisbelow(True)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(label == classes[0])
-    panels[len(panels) // 2].set_xlabel("foreground IoU")
-    handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], texts[::-1], loc="outside lower center", ncols=4, handletextpad=0.3)
     return figure
 
 
@@ -388,15 +316,3 @@ def _show(axes: Axes, array: np.ndarray | None, missing: str = NOT_TRAINED) -> N
 
 def _head(axes: Axes, text: str) -> None:
     axes.set_title(text, pad=3, linespacing=1.05)
-
-
-def _curves(axes: Axes, history: pd.DataFrame, names: Sequence[str]) -> None:
-    for name in names:
-        known = history[history[name].notna()]
-        look = {"loss": {"color": "black", "linewidth": 2}, "accuracy": {"linestyle": "--"}}.get(name, {})
-        label = name.removeprefix("val_").replace("_", " ").replace("iou", "IoU")
-        label = "accuracy (training)" if name == "accuracy" else label
-        axes.plot(known["epoch"], known[name], marker="o", markersize=2.5, label=label, **look)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if names:
-        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))

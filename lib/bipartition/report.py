@@ -22,6 +22,10 @@ FIGURES = {
         "Table 1",
         "Measured IoU with intervals, by class and row, beside the paper's and the best of what needs no training.",
     ),
+    "spread": (
+        "IoU picture by picture",
+        "How IoU is spread over pictures, a shape for each row.",
+    ),
     "figure4": (
         "Figure 4",
         "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
@@ -35,6 +39,9 @@ FIGURES = {
     ),
 }
 """Title of each figure; its alternative text, which is its caption too where its notebook left none."""
+
+CHARTS = ("table1", "spread")
+"""Those that stand above Table 1 as soon as they are drawn."""
 
 RECORDED = ("configuration", "made_by", "provenance", "parameters", "device", "precision", "minutes")
 
@@ -76,8 +83,9 @@ def write_report(profile: Profile) -> None:
     pages = {name: _page(folder / f"{name}.md") for name in ("table1", "measures", "claims")}
     figures = {name: _figure(folder, name) for name in FIGURES}
     text = TEMPLATES.get_template("report.html.jinja").render(
-        profile=profile, about=about, **pages, dots=figures.pop("table1"), seeds=_seeds(folder / "seeds.csv"),
-        figures=figures.values(), readings=_readings(profile), finished=_runs(profile), provenance=_provenance(about))
+        profile=profile, about=about, **pages, charts=[figures.pop(name) for name in CHARTS],
+        seeds=_seeds(folder / "seeds.csv"), figures=figures.values(), readings=_readings(profile), finished=_runs(profile),
+        provenance=_provenance(about))
     files.write_text(folder / "report.html", text)
 
 

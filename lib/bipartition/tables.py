@@ -27,9 +27,9 @@ from bipartition.evaluation import (
 from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
-__all__ = ["COLUMNS", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference",
-           "explanation", "line_metrics", "line_title", "markdown", "page", "refused", "scored_classes", "seeds_shown",
-           "seeds_table", "table1", "two", "write_table"]
+__all__ = ["COLUMNS", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference", "explanation",
+           "line_metrics", "line_title", "markdown", "page", "pictures_table", "refused", "scored_classes",
+           "seeds_shown", "seeds_table", "table1", "two", "write_table"]
 
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
@@ -210,6 +210,21 @@ def seeds_table(found: Measured) -> pd.DataFrame:
              for name, by_seed in found.lines.items() for seed, metrics in by_seed.items() if seed != NO_SEED
              for label, names in _classes(found.groups, present)]
     return pd.DataFrame(lines, columns=list(SEED_COLUMNS))
+
+
+def pictures_table(found: Measured) -> pd.DataFrame:
+    """IoU of every picture of Table 1's classes, by row or baseline and seed (`NO_SEED` for baselines), to plot or to group.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns row, title, seed, class, picture (its place among the validation pictures) and iou, one line each.
+    """
+    mine = np.flatnonzero(np.isin(found.groups, found.classes))
+    parts = [pd.DataFrame({"row": name, "title": line_title(name), "seed": seed, "class": found.groups[mine], "picture": mine,
+                           "iou": values[mine]})
+             for name in found.lines for seed, values in found.numbers(name, "iou").items()]
+    return pd.concat(parts, ignore_index=True)
 
 
 def write_table(table: pd.DataFrame, path: Path, text: str = "") -> None:

@@ -60,10 +60,10 @@ class Drawing:
 
 DRAWINGS = {
     "table1": Drawing(
-        step="table", shows="table1", pictures=("table1",),
+        step="table", shows="table1", pictures=("table1", "spread"),
         pages=("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"),
-        code=("tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py", "sensitivities.py",
-              *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
+        code=("charts.py", "tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
+              "sensitivities.py", *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
     "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
     "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
