@@ -17,8 +17,8 @@ __all__ = ["SPREAD_READS", "TABLE_READS", "learning_curves", "spread_figure", "t
 TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings; diamonds are the paper's; "
                "the dotted line is the best of what needs no training, in each panel whichever that is.")
 SPREAD_READS = ("Each shape is as wide as pictures with that IoU are frequent, smoothed, all seeds of a row together and every "
-                "shape equally wide where it is widest; lines are quartiles, the longer dashes the median. The ellipse "
-                "looks at no picture.")
+                "shape equally wide where it is widest; lines are quartiles, the longer dashes the median. IoU is that of "
+                "the foreground (1 − φ ≥ 0.5), void pixels left out. The ellipse looks at no picture.")
 _NO_LOSS = ("epoch", "loss", "accuracy")
 _BELOW = 0.28
 """Of a line of Table 1's picture: on the line itself strokes look like the ends of its interval."""
