@@ -133,8 +133,8 @@ def test_the_tables_are_the_published_ones(page, place, root):
     assert tables(root / "results" / "published")[page][place] in (root / page).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", "data/README.md",
-                                  "results/published/README.md", "results/published/discussion.md",
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "METHOD.md", "RUNNING.md", "REPRODUCIBILITY.md",
+                                  "data/README.md", "results/published/README.md", "results/published/discussion.md",
                                   "results/published/what-was-tried.md",
                                   "results/published/voc-animals/limits.md"])
 def test_pictures_and_links_lead_somewhere(page, root):
@@ -143,7 +143,7 @@ def test_pictures_and_links_lead_somewhere(page, root):
     assert not missing and (targets or "data" in page or "published" in page)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "REPRODUCIBILITY.md", DISCUSSION])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "METHOD.md", "RUNNING.md", "REPRODUCIBILITY.md", DISCUSSION])
 def test_links_into_a_page_lead_to_a_heading(page, root):
     for target, heading in re.findall(r"\]\(([^)#:]*)#([\w-]+)\)", (root / page).read_text(encoding="utf-8")):
         led = (root / page).parent / target if target else root / page
