@@ -24,7 +24,7 @@ LINES = {
     "classification\nalone, 1 epoch": ("classification_only", ONE_THAT_LEARNS_ON),
     "Chan-Vese,\n1 epoch": ("chan_vese", ONE_THAT_LEARNS_ON),
     "Chan-Vese,\n3 epochs": ("chan_vese", ONE_THAT_LEARNS_ON | {"epochs": 3}),
-    "Chan-Vese,\njudge holds still": ("chan_vese", {}),
+    "Chan-Vese,\ndemo": ("chan_vese", {}),
 }
 
 
@@ -38,12 +38,12 @@ def main() -> None:
     profile = load_profile(options.profile)
     photographs = open_photographs(profile, "cartoons").split("val")
     chosen = choose(photographs.labels, 8)
-    lines = [[torch.from_numpy(np.array(photographs.images[place])) / 255 for place in chosen]]
-    for row, settings in LINES.values():
-        folder, _ = trial(profile, "cartoons", row, options.seed, settings)
-        masks = np.load(folder / "masks.npy", mmap_mode="r")
-        lines.append([torch.from_numpy(masks[place] >= CUT)[None].float() for place in chosen])
-    film_strip(lines, sides=["picture", *LINES]).savefig(options.to, dpi=200)
+    shown = {"picture": np.array(photographs.images[chosen]) / 255, "truth": photographs.masks[chosen, None] > 0}
+    for title, (row, settings) in LINES.items():
+        folder, found = trial(profile, "cartoons", row, options.seed, settings)
+        shown[f"{title}\nIoU {found['iou']:.2f}"] = np.load(folder / "masks.npy", mmap_mode="r")[chosen, None] >= CUT
+    lines = [torch.from_numpy(pictures).float() for pictures in shown.values()]
+    film_strip(lines, sides=list(shown)).savefig(options.to, dpi=200)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class TestTableFigure:
         assert np.ptp(below) < 1e-9 and 0.2 < below[0] < 0.4  # not on the interval, where they would look like its ends
         assert dots.get_xdata().tolist() == [0.4, 0.2] and dots.get_ydata().tolist() == [0, 1]
         assert diamonds.get_xdata()[0] == 0.79 and np.isnan(diamonds.get_xdata()[1])
+        assert -0.4 < diamonds.get_ydata()[0] < -0.2  # not on the dots, which they would hide
         spans = [segment[:, 0].tolist() for segment in axes.collections[0].get_segments()]
         assert np.allclose(spans, [[0.3, 0.6], [0.1, 0.4]])
 
@@ -90,9 +91,14 @@ class TestSpreadFigure:
         assert [round((box.y0 + box.y1) / 2) for box in ends] == [0, 1]
 
     def test_quartiles_are_those_of_all_pictures_and_seeds_of_a_line(self, pictures):
-        drawn = [line.get_xdata()[0] for line in spread_figure(pictures).axes[0].lines]
+        drawn = [line.get_xdata()[0] for line in spread_figure(pictures).axes[0].lines][:6]
         expected = [pictures[pictures["title"] == title]["iou"].quantile([0.25, 0.5, 0.75]) for title in ("Otsu", "CASM")]
         assert np.allclose(drawn, np.concatenate(expected))
+
+    def test_at_the_right_stands_the_share_of_pictures_that_reach_the_dotted_line(self, pictures):
+        axes, = spread_figure(pictures).axes
+        assert {line.get_xdata()[0] for line in axes.lines[6:]} == {0.7}
+        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "≥ 0.7"]
 
     def test_without_pictures_it_is_an_empty_panel(self, pictures):
         figure = spread_figure(pictures[:0])

@@ -13,9 +13,9 @@ from bipartition.profiles import configuration_for, load_profile
 
 @pytest.mark.parametrize(("profile", "row", "said"), [
     ("demo", "chan_vese", "Other than in the paper: pictures of 64 pixels, first weights drawn at random (the paper does not "
-                          "say which); how method and training are read: see README."),
+                          "say which); how method and training are read: see METHOD.md."),
     ("demo", "chan_vese_only", "Other than in the paper: pictures of 64 pixels, auto-encoders of width 8 at their first layer, "
-                               "with 3 poolings; how method and training are read: see README."),
+                               "with 3 poolings; how method and training are read: see METHOD.md."),
     ("paper", "chan_vese", "")])
 def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_row_does_not_have(profile, row, said):
     loaded = load_profile(profile)
@@ -26,7 +26,7 @@ def test_a_caption_names_the_auto_encoders_also_where_only_their_poolings_are_ot
     demo = load_profile("demo")
     configuration = dataclasses.replace(configuration_for(demo, "cartoons", "chan_vese_only", 0), autoencoder_width=64)
     assert changed_here(configuration) == ("Other than in the paper: pictures of 64 pixels, auto-encoders with 3 poolings; how "
-                                           "method and training are read: see README.")
+                                           "method and training are read: see METHOD.md.")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, "

@@ -57,8 +57,8 @@ def verdicts(found: dict[str, dict[str, int]]) -> str:
     """How often which verdict, by measure if there are several."""
     said = {}
     for measure, one in found.items():
-        alone = len(one) == 1 and 1 in one.values()
-        said[measure] = ", ".join(verdict if alone else f"{verdict} ({times})" for verdict, times in one.items())
+        times = sum(one.values())
+        said[measure] = ", ".join(verdict if times == 1 else f"{verdict} {count} of {times}" for verdict, count in one.items())
     return "; ".join(f"{measure}: {text}" if len(said) > 1 else text for measure, text in said.items())
 
 

@@ -154,4 +154,4 @@ def changed_here(configuration: Configuration) -> str:
         "weights": "first weights drawn at random (the paper does not say which)",
     }
     said = [text.format(changed[name]) for name, text in words.items() if name in changed]
-    return f"Other than in the paper: {', '.join(said)}; how method and training are read: see README." if said else ""
+    return f"Other than in the paper: {', '.join(said)}; how method and training are read: see METHOD.md." if said else ""
