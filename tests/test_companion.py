@@ -22,6 +22,12 @@ def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_
     assert changed_here(configuration_for(loaded, loaded.datasets[0], row, 0)) == said
 
 
+def test_a_caption_of_several_rows_says_what_any_of_them_has():
+    demo = load_profile("demo")
+    both = changed_here(*(configuration_for(demo, "cartoons", row, 0) for row in ("chan_vese", "chan_vese_only")))
+    assert "64 pixels" in both and "auto-encoders of width 8" in both and "first weights drawn at random" in both
+
+
 def test_a_caption_names_the_auto_encoders_also_where_only_their_poolings_are_other_ones():
     demo = load_profile("demo")
     configuration = dataclasses.replace(configuration_for(demo, "cartoons", "chan_vese_only", 0), autoencoder_width=64)

@@ -151,7 +151,7 @@ def test_it_runs_to_its_end_on_tiny_parameters(name, executed, root, monkeypatch
     copy = nbformat.read(executed_on_tiny_runs(name, executed, root, monkeypatch), as_version=4)
     assert all(cell.execution_count for cell in copy.cells if cell.cell_type == "code")
     pictures = sum("image/png" in output.get("data", {}) for cell in copy.cells for output in cell.get("outputs", ()))
-    assert pictures == {"01": 2, "02": 3, "03": 1, "04": 1, "05": 2, "06": 2, "07": 4}.get(name[:2], 0)
+    assert pictures == {"01": 2, "02": 3, "03": 1, "04": 1, "05": 3, "06": 2, "07": 4}.get(name[:2], 0)
 
 
 @pytest.mark.slow
@@ -188,9 +188,12 @@ def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_pa
     for name in ("b.PNG", "a.jpg", "notes.txt"):
         Image.new("RGB", (40, 30), (200, 40, 40)).save(tmp_path / "mine" / name, format="PNG")
     execute(root / "notebooks" / "15_your_own_photographs.ipynb", tmp_path / "copy.ipynb",
-            {"folder": str(tmp_path / "mine"), "profile": str(profile), "dataset": "cartoons"})
+            {"folder": str(tmp_path / "mine"), "profile": str(profile), "dataset": "cartoons",
+             "save_to": str(tmp_path / "cut")})
     said = capsys.readouterr().out
-    assert "your pictures: a, b" in said and "cut by the energy" not in said
+    assert "your pictures: a.jpg, b.PNG" in said and "cut by the energy" not in said
+    assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["a.jpg.mask.png", "b.PNG.mask.png"]
+    assert np.asarray(Image.open(tmp_path / "cut" / "a.jpg.mask.png")).shape == (32, 32)
 
 
 @pytest.mark.slow
@@ -205,7 +208,7 @@ def test_photographs_that_are_uploaded_are_cut(root, tmp_path, monkeypatch, caps
     notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(code))
     nbformat.write(notebook, tmp_path / "uploaded.ipynb")
     execute(tmp_path / "uploaded.ipynb", tmp_path / "copy.ipynb", {})
-    assert "your pictures: beach\n1 of them" in capsys.readouterr().out
+    assert "your pictures: beach.jpg\n1 of them" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -143,10 +143,10 @@ def history(profile: Profile, dataset: str, row: str, seed: int) -> pd.DataFrame
     return pd.read_csv(runs.run_folder(profile.name, dataset, row, seed) / "history.csv")
 
 
-def changed_here(configuration: Configuration) -> str:
-    """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the row has them."""
-    read = configuration.decisive().items()
-    changed = {name: value for name, value in read if name in DEFAULTS and value != DEFAULTS[name]}
+def changed_here(*configurations: Configuration) -> str:
+    """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the rows have them."""
+    changed = {name: value for configuration in configurations for name, value in configuration.decisive().items()
+               if name in DEFAULTS and value != DEFAULTS[name]}
     words = {
         "size": "pictures of {} pixels",
         "autoencoder_width": "auto-encoders of width {} at their first layer",
