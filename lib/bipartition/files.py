@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whoever is killed while they are written, and folders that one process has to itself."""
+"""Files and folders that are whole or absent, whoever is killed meanwhile, and places that one process has to itself."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DISK_FULL", "NoLocksError", "alone", "place", "read_json", "sweep", "sync", "write_array", "write_bytes",
-           "write_json", "write_text"]
+__all__ = ["DISK_FULL", "Interrupted", "NoLocksError", "alone", "completed", "place", "read_json", "sweep", "sync",
+           "unfinished", "write_array", "write_bytes", "write_json", "write_text"]
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where a disk, or what one may use of it, is full."""
@@ -24,6 +25,10 @@ _WAY_OUT = "check the folder and its permissions, or name another place in BIPAR
 
 class NoLocksError(OSError):
     """A file system on which one process cannot keep others out."""
+
+
+class Interrupted(RuntimeError):
+    """Work was stopped from outside; what is done of it is right."""
 
 
 @contextlib.contextmanager
@@ -90,6 +95,35 @@ def place(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def unfinished(folder: Path) -> Path:
+    """The neighbour of `folder` in which `completed` lets it be made."""
+    return folder.with_name(f".{folder.name}.partial")
+
+
+@contextlib.contextmanager
+def completed(folder: Path, *, go_on: bool = False) -> Iterator[Path]:
+    """Yield a neighbour of `folder` that takes its place at the end; after an error nothing of it stays.
+
+    To be used under `alone`, so that a neighbour which lies there already is what a killed process left.  It
+    is removed, or with `go_on` yielded as it is, for who can tell what in it is done; then an interruption (Ctrl-C,
+    `Interrupted`) leaves it too.
+    """
+    partial = unfinished(folder)
+    if not go_on:
+        shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(exist_ok=True)
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+        sync(folder.parent)
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        if not (go_on and interrupted):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def sweep(folder: Path) -> None:

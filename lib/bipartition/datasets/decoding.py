@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bipartition.datasets.folders import Interrupted
+from bipartition.files import Interrupted
 
 __all__ = ["ArrayFile", "outcomes_in_turn"]
 

@@ -18,7 +18,6 @@ import pooch
 from PIL import Image
 
 from bipartition import files, runs
-from bipartition.datasets.folders import completed
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
 __all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "imagenet_weights", "is_at_hand", "located",
@@ -164,7 +163,7 @@ def fetch(name: str) -> Path:
                 _add_sbd(_archives("sbd", ("sbd",))["sbd"], devkit)
         elif not folder.exists():
             archives = _archives(name, PARTS[name])
-            with completed(folder) as partial:
+            with files.completed(folder) as partial:
                 for part in PARTS[name]:
                     if part == "sbd":
                         _add_sbd(archives[part], partial / "VOCdevkit" / "VOC2012")
@@ -334,7 +333,7 @@ def _add_sbd(archive: Path, devkit: Path) -> None:
 
     lists, official = devkit / "ImageSets" / "Segmentation", devkit / "SegmentationClass"
     augmented = devkit / "SegmentationClassAug"
-    with tempfile.TemporaryDirectory(dir=devkit, prefix=".sbd.") as partial, completed(augmented) as masks:
+    with tempfile.TemporaryDirectory(dir=devkit, prefix=".sbd.") as partial, files.completed(augmented) as masks:
         unpack(archive, Path(partial),
                lambda name: "/dataset/cls/" in name or name.endswith(("/dataset/train.txt", "/dataset/val.txt")),
                limit=BOMB * ARCHIVES["sbd"].unpacked)

@@ -19,7 +19,6 @@ import numpy as np
 from bipartition import files, runs
 from bipartition.datasets import DataSet, Item, open_dataset
 from bipartition.datasets.decoding import ArrayFile, outcomes_in_turn
-from bipartition.datasets.folders import completed, unfinished
 from bipartition.datasets.photographs import describe_files
 from bipartition.machine import cores
 
@@ -211,7 +210,7 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     _check_space(folder, len(items) * size * size * (4 if dataset.has_truth else 3))
     print(f"{dataset.name}: preparing {len(items)} pictures at {size} x {size} in {folder}", flush=True)
     started = time.perf_counter()
-    with completed(folder, go_on=True) as partial:
+    with files.completed(folder, go_on=True) as partial:
         digests = _decode(dataset, items, size, partial)
         files.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
@@ -232,7 +231,7 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
 
 def _check_space(folder: Path, size: int) -> None:
     """Raise if the disk has no room for `size` bytes; what a killed preparation has left of `folder` needs none again."""
-    there = sum(path.stat().st_blocks * 512 for path in unfinished(folder).glob("*"))
+    there = sum(path.stat().st_blocks * 512 for path in files.unfinished(folder).glob("*"))
     free = shutil.disk_usage(folder.parent).free
     needed = max(0, size - there)
     if needed * 1.02 + 2**20 > free:
