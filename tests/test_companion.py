@@ -1,13 +1,12 @@
-"""What a notebook asks for first: the history of a run as it was written, and drawn."""
+"""What notebooks say besides: captions, the history of a run as it was written and drawn, which runs are left out."""
 
 import dataclasses
 
-import numpy as np
 import pytest
 
 from bipartition import runs
 from bipartition.charts import learning_curves
-from bipartition.companion import changed_here, first_masks, history, name_stale_runs
+from bipartition.companion import changed_here, history, name_stale_runs
 from bipartition.profiles import configuration_for, load_profile
 
 
@@ -33,22 +32,6 @@ def test_a_caption_names_the_auto_encoders_also_where_only_their_poolings_are_ot
     configuration = dataclasses.replace(configuration_for(demo, "cartoons", "chan_vese_only", 0), autoencoder_width=64)
     assert changed_here(configuration) == ("Other than in the paper: pictures of 64 pixels, auto-encoders with 3 poolings; how "
                                            "method and training are read: see METHOD.md.")
-
-
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, "
-                                     b"'shape': (2, 9, 9), }" + b" " * 57 + b"\n123"])
-def test_a_damaged_file_of_masks_is_named_with_the_way_out(tmp_path, content):
-    (tmp_path / "masks.npy").write_bytes(content)
-    with pytest.raises(ValueError, match="masks.npy holds no masks, or is damaged; delete it, and `make train` makes the run"):
-        first_masks({3: tmp_path})
-
-
-def test_a_run_that_has_lost_its_masks_is_passed_over(tmp_path):
-    (tmp_path / "one").mkdir()
-    np.save(tmp_path / "masks.npy", np.zeros((2, 4, 4), np.uint8))
-    assert first_masks({0: tmp_path / "one"}) is None
-    seed, masks = first_masks({0: tmp_path / "one", 1: tmp_path})
-    assert seed == 1 and masks.shape == (2, 4, 4)
 
 
 def test_a_run_that_is_left_out_is_named_with_the_command_that_makes_it_anew(capsys):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bipartition import companion, files, pets, runs
+from bipartition import files, finished, pets, runs
 from bipartition.datasets.prepare import prepare
 from bipartition.notebooks import execute
 from bipartition.pipeline import reproduce, request_for
@@ -80,10 +80,10 @@ def test_each_finished_run_is_measured_by_class(profile, tmp_path):
 def test_masks_are_those_of_the_run_itself(profile):
     folder = pets.measurable_folders(profile)[0]["chan_vese"][0]
     prepared = prepare("dogs-vs-cats", 32)
-    masks, logits = companion.predicted_masks(folder, prepared.split("val").images)
+    masks, logits = finished.predicted_masks(folder, prepared.split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (2, 2)
     with pytest.raises(ValueError, match="trained at 32 pixels, the pictures have 16"):
-        companion.predicted_masks(folder, np.zeros((1, 3, 16, 16), np.uint8))
+        finished.predicted_masks(folder, np.zeros((1, 3, 16, 16), np.uint8))
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_classes_are_compared_by_name_not_by_place(profile, monkeypatch):
     prepared, folder = pets.open_pets(profile), pets.measurable_folders(profile)[0]["chan_vese"][0]
     split = prepared.split("val")
     answers = np.tile([0.0, 1.0], (len(split.labels), 1))
-    monkeypatch.setattr(companion, "predicted_masks", lambda *_: (np.zeros(split.masks.shape, np.uint8), answers))
+    monkeypatch.setattr(finished, "predicted_masks", lambda *_: (np.zeros(split.masks.shape, np.uint8), answers))
     monkeypatch.setattr(pets, "NAMES", ("dog", "cat"))
     table = pets.pets_table(pets.measured({"chan_vese": {0: folder}}, prepared)).set_index(["row", "class"])
     assert table["accuracy"]["chan_vese"].to_dict() == {"cat": 1.0, "dog": 0.0, "mean": 0.5}
@@ -112,7 +112,7 @@ def test_a_run_whose_validation_part_lacks_a_class_keeps_all_that_it_was_trained
     reproduce(request)
     folder = runs.run_folder("tiny", "cartoons", "chan_vese", 0)
     assert len(files.read_json(folder / "metrics.json")["classes"]) == 4
-    masks, logits = companion.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
+    masks, logits = finished.predicted_masks(folder, prepare("cartoons", 32, {"train": 24, "val": 4}).split("val").images)
     assert np.array_equal(masks, np.load(folder / "masks.npy")) and logits.shape == (4, 6)
 
 

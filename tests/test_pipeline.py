@@ -19,7 +19,8 @@ import yaml
 
 from bipartition import datasets, files, machine, notebooks, pipeline, runs, stamps, tasks
 from bipartition.beside import Aside, at_a_time
-from bipartition.companion import made_today, open_photographs
+from bipartition.companion import open_photographs
+from bipartition.finished import made_today
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
 from bipartition.profiles import load_profile

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bipartition.companion import made_today
+from bipartition.finished import made_today
 from bipartition.profiles import configuration_for, load_profile, profile_names
 from bipartition.rows import ROWS
 

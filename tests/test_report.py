@@ -8,7 +8,7 @@ import re
 import pytest
 
 from bipartition import files, runs, tables
-from bipartition.companion import made_today
+from bipartition.finished import made_today
 from bipartition.profiles import load_profile
 from bipartition.report import write_provenance, write_report
 from bipartition.rows import WARM_UP

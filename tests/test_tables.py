@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bipartition import companion, files, runs
+from bipartition import files, finished, runs
 from bipartition.baselines import BASELINES
-from bipartition.companion import finished_folders, made_today
 from bipartition.evaluation import evaluate
+from bipartition.finished import finished_folders, made_today
 from bipartition.measures import measures
 from bipartition.profiles import load_profile
 from bipartition.rows import CLASSES, ROWS, table_classes
@@ -186,7 +186,7 @@ def test_a_run_that_another_profile_or_other_pictures_made_is_named_and_left_out
 @pytest.mark.parametrize(("at_hand", "counted"), [(None, [0]), ("of the pictures", [0]), ("of other pictures", [])])
 def test_where_nobody_opened_the_pictures_a_run_is_believed_only_if_none_are_at_hand(prepared, monkeypatch, at_hand, counted):
     write_run(prepared, "chan_vese", 0)
-    monkeypatch.setattr(companion, "checksum_at_hand", lambda *_: at_hand)
+    monkeypatch.setattr(finished, "checksum_at_hand", lambda *_: at_hand)
     folders, stale = finished_folders(PROFILE, "voc2012", None, ["chan_vese"])
     assert list(folders["chan_vese"]) == counted and stale == ([] if counted else ["chan_vese/seed0"])
 

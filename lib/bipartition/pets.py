@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bipartition import companion
+from bipartition import finished
 from bipartition.baselines import BASELINES
 from bipartition.datasets.dogs_vs_cats import CLASSES as NAMES
 from bipartition.datasets.oxford_pets import CLASSES
@@ -35,7 +35,7 @@ def measurable_folders(profile: Profile) -> tuple[dict[str, dict[int, Path]], li
 
     The warm-up is called `bipartition.rows.CAM`.  The photographs need not be at hand.
     """
-    folders, stale = companion.finished_folders(profile, TRAINED_ON, None)
+    folders, stale = finished.finished_folders(profile, TRAINED_ON, None)
     found: dict[str, dict[int, Path]] = {}
     for row, by_seed in folders.items():
         if whole := {seed: folder for seed, folder in by_seed.items() if (folder / "model.safetensors").is_file()}:
@@ -59,7 +59,7 @@ def measured(folders: Mapping[str, Mapping[int, Path]], prepared: Prepared, stal
     lines: dict[str, dict[int, dict]] = {row: {} for row in folders}
     for row, seeds in folders.items():
         for seed, folder in seeds.items():
-            masks, logits = companion.predicted_masks(folder, split.images)
+            masks, logits = finished.predicted_masks(folder, split.images)
             lines[row][seed] = evaluate(masks, split, prepared.classes)
             if logits is not None:
                 right = np.array(NAMES)[logits.argmax(axis=1)] == truth

@@ -231,7 +231,7 @@ def _say_changed_code(request: Request) -> None:
              if (code := runs.changed_code(folder, now))}
     if not older:
         return
-    from bipartition.companion import finished_folders
+    from bipartition.finished import finished_folders
 
     changed: dict[str, list[str]] = {}
     for dataset in request.datasets:

@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bipartition import files, runs
-from bipartition.companion import finished_folders
 from bipartition.configuration import readings_table
+from bipartition.finished import finished_folders
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import MEAN, ROWS, WARM_UP
 

@@ -13,7 +13,6 @@ import pandas as pd
 
 from bipartition import files
 from bipartition.baselines import BASELINES
-from bipartition.companion import finished_folders
 from bipartition.evaluation import (
     UNKNOWN,
     Interval,
@@ -24,6 +23,7 @@ from bipartition.evaluation import (
     object_truth,
     paired_difference,
 )
+from bipartition.finished import finished_folders
 from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 

@@ -190,7 +190,7 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
 def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
     dataset = request.profile.sets[drawing.shows]
     outputs = [*(f"figures/{picture}.{kind}" for picture in drawing.pictures for kind in ("png", "pdf")), *drawing.pages]
-    code = ("figures.py", "companion.py", *drawing.code)
+    code = ("figures.py", "companion.py", "finished.py", *drawing.code)
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
@@ -219,7 +219,8 @@ def _pets(request: Request) -> Task:
                          f"DATASETS={TRAINED_ON} ROWS=chan_vese")
 
     def inputs() -> dict[str, Any]:
-        code = ("pets.py", "tables.py", "companion.py", "evaluation.py", "contours.py", "baselines.py", "figures.py")
+        code = ("pets.py", "tables.py", "companion.py", "finished.py", "evaluation.py", "contours.py", "baselines.py",
+                "figures.py")
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
                 "read": _read(request.profile, code), "notebook": file_digest(_notebook("pets"))}
 
@@ -363,7 +364,7 @@ def _source(profile: Profile, dataset: str) -> str:
 
 
 def _counted(request: Request, dataset: str) -> dict[str, Any]:
-    """What decides which runs `bipartition.companion.finished_folders` counts where nobody opened the pictures."""
+    """What decides which runs `bipartition.finished.finished_folders` counts where nobody opened the pictures."""
     from bipartition.datasets.prepare import checksum_at_hand
     profile = request.profile
     return {"runs": _finished(request, dataset), "weights": _first_weights(profile, dataset),

@@ -1,0 +1,113 @@
+"""Finished runs: which of them count today, their masks, and what their networks make of other pictures."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bipartition import files, runs
+from bipartition.configuration import Configuration, warm_up_configuration
+from bipartition.datasets.prepare import checksum_at_hand
+from bipartition.profiles import Profile, configuration_for
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
+
+__all__ = ["finished_folders", "first_masks", "made_today", "predicted_masks"]
+
+
+def finished_folders(profile: Profile, dataset: str, checksum: str | None,
+                     rows: Iterable[str] = (*ROWS, WARM_UP)) -> tuple[dict[str, dict[int, Path]], list[str]]:
+    """Folders of the finished runs that count, by row and by seed in ascending order; names of those that do not.
+
+    Parameters
+    ----------
+    checksum : str or None
+        Of the prepared pictures; None if nobody opened them: they are looked for then, and if they, or what they are made of,
+        are not at hand, a run's own are believed to be today's.
+    """
+    checksum = checksum or checksum_at_hand(dataset, profile.size(dataset), profile.options(dataset))
+    found: dict[str, dict[int, Path]] = {row: {} for row in rows}
+    stale = []
+    for row, by_seed in found.items():
+        for seed, folder in runs.finished_seeds(profile.name, dataset, row).items():
+            data = checksum or files.read_json(folder / "config.json").get("made_by", {}).get("data")
+            made_by = made_today(profile, dataset, row, seed, data)
+            if made_by and runs.is_finished(folder, made_by):
+                by_seed[seed] = folder
+            else:
+                stale.append(f"{row}/seed{seed}")
+    return found, stale
+
+
+def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> dict[str, Any] | None:
+    """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
+    if row != WARM_UP:
+        return runs.made_by(configuration_for(profile, dataset, row, seed), checksum)
+    any_row = configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, seed)
+    return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
+
+
+def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
+    """Seed and foreground masks of the first run that has left any, of a row's `finished_folders`; None if there is none.
+
+    The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
+
+    Raises
+    ------
+    ValueError
+        If the file of masks is damaged.
+    """
+    for seed, folder in folders.items():
+        if not (path := folder / "masks.npy").is_file():
+            continue
+        try:
+            return seed, np.load(path, mmap_mode="r")
+        except (ValueError, EOFError) as error:
+            raise ValueError(f"{path} holds no masks, or is damaged; delete it, and `make train` makes the run anew") from error
+    return None
+
+
+def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """What the network of a finished run makes of pictures of any data set; see `bipartition.prediction.predict`.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    images : ndarray of uint8, shape (N, 3, S, S)
+
+    Returns
+    -------
+    foreground_masks : ndarray of uint8, shape (N, S, S)
+        ``round(255 (1 - phi))``
+    logits : ndarray of float32, shape (N, K), or None for a row without a classifier
+        In the order of the classes that the run was trained on.
+
+    Raises
+    ------
+    ValueError
+        If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
+    """
+    from bipartition.devices import accelerator_for_this_machine
+    from bipartition.learners import build_learner
+    from bipartition.networks import Classifier, judged_before, saved_network
+    from bipartition.prediction import predict
+
+    recorded = files.read_json(folder / "config.json")["configuration"]
+    known = {field.name for field in dataclasses.fields(Configuration)}
+    configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
+    if configuration.size != images.shape[-1]:
+        raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
+                         "them at its size, or train it anew")
+    state, accelerator = saved_network(folder / "model.safetensors"), accelerator_for_this_machine()
+    # an auto-encoder has no classifier, and any number of classes will do
+    classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
+    learner = build_learner(configuration, Classifier(classes), accelerator)
+    own = {name for name in learner.network.state_dict() if not judged_before(name)}
+    if own != set(state):
+        raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
+                         "names differ; train it anew")
+    learner.network.load_state_dict(state, strict=False)
+    learner.network.to(accelerator.device)
+    return predict(learner, images, accelerator)
