@@ -97,8 +97,16 @@ class TestSpreadFigure:
 
     def test_at_the_right_stands_the_share_of_pictures_that_reach_the_dotted_line(self, pictures):
         axes, = spread_figure(pictures).axes
-        assert {line.get_xdata()[0] for line in axes.lines[6:]} == {0.7}
+        assert axes.lines[-1].get_xdata()[0] == 0.7
         assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "≥ 0.7"]
+
+    def test_a_line_whose_pictures_have_all_one_iou_is_a_dot_and_one_without_numbers_has_no_share(self, pictures):
+        flat = pd.concat([pictures, pd.DataFrame({"title": "empty", "seed": 0, "iou": np.zeros(5)}),
+                          pd.DataFrame({"title": "unknown", "seed": 0, "iou": np.full(5, np.nan)})])
+        axes, = spread_figure(flat).axes
+        dots = axes.lines[-2]
+        assert np.allclose(dots.get_xdata(), [0.3, 0.45, 0, np.nan], equal_nan=True) and not dots.get_clip_on()
+        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "0 %", "–", "≥ 0.7"]
 
     def test_without_pictures_it_is_an_empty_panel(self, pictures):
         figure = spread_figure(pictures[:0])

@@ -7,6 +7,7 @@ import pytest
 from bipartition import runs
 from bipartition.charts import learning_curves
 from bipartition.companion import changed_here, history, name_stale_runs
+from bipartition.learners import objective_weights
 from bipartition.profiles import configuration_for, load_profile
 
 
@@ -23,6 +24,8 @@ def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_
 
 def test_a_caption_of_several_rows_says_what_any_of_them_has():
     demo = load_profile("demo")
+    narrow = configuration_for(demo, "cartoons", "chan_vese_only", 0)
+    assert "auto-encoders of width 8 or 4 at" in changed_here(narrow, dataclasses.replace(narrow, autoencoder_width=4), narrow)
     both = changed_here(*(configuration_for(demo, "cartoons", row, 0) for row in ("chan_vese", "chan_vese_only")))
     assert "64 pixels" in both and "auto-encoders of width 8" in both and "first weights drawn at random" in both
 
@@ -53,6 +56,8 @@ def test_curves_of_a_history_keep_training_and_validation_apart(trained, monkeyp
     losses, watched = ({curve.get_label(): curve.get_ydata()[-1] for curve in axes.lines}
                        for axes in learning_curves({"Chan-Vese": table}).axes)
     last = table.iloc[-1]
+    weights = objective_weights(configuration_for(profile, "cartoons", "chan_vese", 0))
+    assert sum(last.get(name, 0) * weight for name, weight in weights.items()) == pytest.approx(last["loss"], rel=1e-5)
     assert {"loss", "fidelity", "area", "variation", "foreground", "background"} <= set(losses)
     assert losses["area"] == last["area"] and losses["loss"] == last["loss"]
     expected = {"accuracy (training)": "accuracy", "accuracy": "val_accuracy", "area": "val_area", "grey": "val_grey",

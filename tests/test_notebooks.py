@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition import files
+from bipartition import files, runs
+from bipartition.datasets.photographs import read_photograph
+from bipartition.finished import predicted_masks
 from bipartition.notebooks import execute, parameter_names
 from bipartition.profiles import profile_names
 from bipartition.rows import ROWS
@@ -193,7 +195,22 @@ def test_photographs_of_a_folder_are_cut_by_a_finished_run(trained, root, tmp_pa
     said = capsys.readouterr().out
     assert "your pictures: a.jpg, b.PNG" in said and "cut by the energy" not in said
     assert sorted(path.name for path in (tmp_path / "cut").iterdir()) == ["a.jpg.mask.png", "b.PNG.mask.png"]
-    assert np.asarray(Image.open(tmp_path / "cut" / "a.jpg.mask.png")).shape == (32, 32)
+    run = runs.run_folder(profile.stem, "cartoons", "chan_vese", 0)
+    photographs = [read_photograph(tmp_path / "mine" / name, 32)[0] for name in ("a.jpg", "b.PNG")]
+    masks, _ = predicted_masks(run, np.stack([np.moveaxis(one, -1, 0) for one in photographs]))
+    kept = [np.asarray(Image.open(tmp_path / "cut" / f"{name}.mask.png")) for name in ("a.jpg", "b.PNG")]
+    assert np.abs(np.stack(kept).astype(int) - masks).max() <= 1
+
+
+@pytest.mark.slow
+def test_without_a_folder_cartoons_are_cut_and_measured(trained, root, tmp_path, monkeypatch, capsys):
+    profile, environment = trained
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    execute(root / "notebooks" / "15_your_own_photographs.ipynb", tmp_path / "copy.ipynb",
+            {"profile": str(profile), "dataset": "cartoons"})
+    said = capsys.readouterr().out
+    assert "default pictures: dog 1" in said and len(re.findall(r"IoU \d\.\d\d", said)) == 6
 
 
 @pytest.mark.slow

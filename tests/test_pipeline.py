@@ -53,7 +53,7 @@ def stage(places, tiny_profile, monkeypatch):
             for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
                     files.write_text(folder / "figures" / f"{name}.{suffix}", "drawn")
-            for name in ("table1", "seeds", "measures", "claims") if target.stem == "table1" else ():
+            for name in ("table1", "seeds", "pictures", "measures", "claims") if target.stem == "table1" else ():
                 files.write_text(folder / f"{name}.csv", "row,class\n")
                 files.write_text(folder / f"{name}.md", "| row |\n| --- |\n\nwhat it is\n")
         files.write_text(target, "{}")
@@ -140,8 +140,8 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     assert files.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
-@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("charts.py", ["table1"]),
-                                              ("tables.py", ["table1", "figure6"])])
+@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("companion.py", DRAWN), ("finished.py", DRAWN),
+                                              ("charts.py", ["table1"]), ("tables.py", ["table1", "figure6"])])
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()

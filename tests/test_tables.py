@@ -16,12 +16,15 @@ from bipartition.profiles import load_profile
 from bipartition.rows import CLASSES, ROWS, table_classes
 from bipartition.tables import (
     COLUMNS,
+    NO_SEED,
+    PICTURE_COLUMNS,
     SEED_COLUMNS,
     column,
     difference,
     explanation,
     line_metrics,
     markdown,
+    pictures_table,
     seeds_table,
     table1,
     two,
@@ -197,6 +200,24 @@ def test_baselines_follow_with_numbers_and_no_seeds(prepared):
     shares = (prepared.part.masks > 0).mean(axis=(1, 2))[prepared.part.labels < 2]
     assert everything["seeds"] == 0 and everything["iou"] == pytest.approx(shares.mean(), abs=1e-5)
     assert table["row"].unique()[-1] == "grabcut"
+
+
+def test_each_picture_by_itself_adds_up_to_the_table(prepared):
+    for seed in (0, 3):
+        write_run(prepared, "casm", seed, flips=0.2)
+    prepared.part.masks[0] = 255  # nothing but void: no object, hence in no table
+    prepared.part.masks[1, 0, :4] = 255
+    found = found_of(prepared, ["otsu"])
+    pictures = pictures_table(found, prepared)
+    assert tuple(pictures) == PICTURE_COLUMNS and "p0" not in set(pictures["picture"])
+    assert pictures.groupby("row")["seed"].unique().map(list).to_dict() == {"casm": [0, 3], "otsu": [NO_SEED]}
+    second = pictures[(pictures["row"] == "casm") & (pictures["picture"] == "p1")]
+    mask = prepared.part.masks[1]
+    assert second["class"].tolist() == [LABELS[1]] * 2
+    assert np.allclose(second["object"], ((mask > 0) & (mask < 255)).sum() / (mask < 255).sum())
+    means = pictures.groupby(["row", "class"])["iou"].mean().groupby("row").mean()
+    table = table1(found)
+    assert means.to_dict() == {row: pytest.approx(line(table, row, "mean")["iou"]) for row in ("casm", "otsu")}
 
 
 def test_the_activation_map_of_the_warm_up_stands_between_rows_and_baselines_with_its_seeds(prepared):

@@ -16,10 +16,10 @@ __all__ = ["SPREAD_READS", "TABLE_READS", "learning_curves", "spread_figure", "t
 
 TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings, diamonds above them the "
                "paper's; the dotted line is the best of what needs no training, in each panel whichever that is.")
-SPREAD_READS = ("Each shape is as wide as pictures with that IoU are frequent, smoothed, all seeds of a row together and every "
-                "shape equally wide where it is widest; lines are quartiles, the longer dashes the median. IoU is that of "
-                "the foreground (1 − φ ≥ 0.5), void pixels left out. At the right, the share of pictures that reach the dotted "
-                "line. The ellipse looks at no picture.")
+SPREAD_READS = ("Each shape is as wide as pictures with that IoU are frequent, smoothed, all seeds of a row together and "
+                "every shape equally wide where it is widest; lines are quartiles, dots medians, over pictures and not "
+                "over classes. IoU is that of the foreground (1 − φ ≥ 0.5), void pixels left out. At the right, the share "
+                "of pictures that reach the dotted line. The ellipse looks at no picture.")
 FOUND = 0.7
 """An IoU that few pictures reach by luck: on photographs 1 in 100 with an ellipse in the middle."""
 _NO_LOSS = ("epoch", "loss", "accuracy")
@@ -99,19 +99,23 @@ def spread_figure(pictures: pd.DataFrame) -> Figure:
     Parameters
     ----------
     pictures : DataFrame
-        Of `bipartition.tables.pictures_table`; its lines are shown in their order.
+        Columns title and iou, titles in the order in which they are shown; see `bipartition.tables.pictures_table`.
     """
     import seaborn  # takes a second, which trainings that draw their curves can do without
 
     titles = list(dict.fromkeys(pictures["title"]))
+    known = pictures[pictures["iou"].notna()]
+    by_title = known["iou"].groupby(known["title"])
     figure = Figure(figsize=(WIDTH, 0.55 + 0.27 * len(titles)), layout="constrained")
     axes = figure.subplots()
-    seaborn.violinplot(pictures, x="iou", y="title", order=titles, cut=0, bw_adjust=0.6, density_norm="width", width=0.9,
+    seaborn.violinplot(known, x="iou", y="title", order=titles, cut=0, bw_adjust=0.6, density_norm="width", width=0.9,
                        inner="quart", color=COLOURS[5], saturation=1, linewidth=0.9, linecolor="black", ax=axes)
     axes.set(xlim=(0, 1), xlabel="foreground IoU of a picture", ylabel="")
     axes.tick_params(axis="y", length=0)
-    for place, share in enumerate((pictures["iou"] >= FOUND).groupby(pictures["title"]).mean().reindex(titles)):
-        axes.text(1.02, place, f"{100 * share:.0f} %", va="center")
+    # a shape that is a point, as where nothing is foreground, would not be seen
+    axes.plot(by_title.median().reindex(titles), range(len(titles)), "o", color="black", markersize=2.6, clip_on=False)
+    for place, share in enumerate(by_title.agg(lambda values: (values >= FOUND).mean()).reindex(titles)):
+        axes.text(1.02, place, "–" if np.isnan(share) else f"{100 * share:.0f} %", va="center")
     axes.axvline(FOUND, color="0.45", linestyle=":", linewidth=0.9, zorder=0)
     axes.text(1.02, -0.75, f"≥ {FOUND}", va="center")
     return figure

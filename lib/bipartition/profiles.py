@@ -1,6 +1,7 @@
 """Profiles: all that differs between "one minute" and "the paper", read from ``profiles/*.yaml`` and checked at once."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, Se
 from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
 
-__all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names"]
+__all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names", "training_command"]
 
 SETS = ("table1", "gallery")
 """What a profile needs a data set for: Table 1 and Figure 6; Figures 4 and 5."""
@@ -255,3 +256,9 @@ def _only_known(what: str, names: Any, known: Any) -> None:
     for name in names:
         if name not in tuple(known):  # a list has no hash
             raise ValueError(f"unknown {what} {name!r}; known are {', '.join(known)}")
+
+
+def training_command(profile: str, dataset: str = "", row: str = "", seed: int | str = "") -> str:
+    """What to type to train a row, or all that is not given; `profile` as `load_profile` takes it."""
+    given = {"PROFILE": profile, "DATASETS": dataset, "ROWS": row, "SEEDS": seed}
+    return " ".join(["make train", *(f"{name}={shlex.quote(str(value))}" for name, value in given.items() if value != "")])

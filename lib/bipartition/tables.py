@@ -27,13 +27,14 @@ from bipartition.finished import finished_folders
 from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
-__all__ = ["COLUMNS", "NO_SEED", "SEED_COLUMNS", "Measured", "averages", "cell", "column", "difference", "explanation",
-           "line_metrics", "line_title", "markdown", "page", "pictures_table", "refused", "scored_classes",
-           "seeds_shown", "seeds_table", "table1", "two", "write_table"]
+__all__ = ["COLUMNS", "NO_SEED", "PICTURE_COLUMNS", "SEED_COLUMNS", "Measured", "averages", "cell", "column",
+           "difference", "explanation", "line_metrics", "line_title", "markdown", "page", "pictures_table", "refused",
+           "scored_classes", "seeds_shown", "seeds_table", "table1", "two", "write_table"]
 
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
 SEED_COLUMNS = ("dataset", "row", "seed", "class", "iou", "boundary_f", "area", "grey", "collapsed")
+PICTURE_COLUMNS = ("row", "seed", "class", "picture", "object", "iou")
 NO_SEED = -1
 """Stands for the seed of what needs no training."""
 
@@ -212,19 +213,22 @@ def seeds_table(found: Measured) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(SEED_COLUMNS))
 
 
-def pictures_table(found: Measured) -> pd.DataFrame:
-    """IoU of every picture of Table 1's classes, by row or baseline and seed (`NO_SEED` for baselines), to plot or to group.
+def pictures_table(found: Measured, prepared: Any) -> pd.DataFrame:
+    """IoU of every picture of Table 1's classes, to plot or to group.
 
     Returns
     -------
     pandas.DataFrame
-        Columns row, title, seed, class, picture (its place among the validation pictures) and iou, one line each.
+        With exactly `PICTURE_COLUMNS`: a line for each row or baseline, seed (`NO_SEED` for baselines) and picture, by its name
+        in the data set; ``object`` is the share of its pixels, void ones left out, that the object fills.
     """
-    mine = np.flatnonzero(np.isin(found.groups, found.classes))
-    parts = [pd.DataFrame({"row": name, "title": line_title(name), "seed": seed, "class": found.groups[mine], "picture": mine,
-                           "iou": values[mine]})
+    split, mine = prepared.split("val"), np.flatnonzero(np.isin(found.groups, found.classes))
+    is_object, is_void = object_truth(split.masks[mine])
+    shares = is_object.sum(axis=(1, 2)) / np.maximum(1, (~is_void).sum(axis=(1, 2)))
+    about = {"class": found.groups[mine], "picture": np.asarray(split.ids)[mine], "object": shares}
+    parts = [pd.DataFrame({"row": name, "seed": seed} | about | {"iou": values[mine]})
              for name in found.lines for seed, values in found.numbers(name, "iou").items()]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True)[list(PICTURE_COLUMNS)]
 
 
 def write_table(table: pd.DataFrame, path: Path, text: str = "") -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from bipartition import files, runs
 from bipartition.configuration import Configuration
-from bipartition.profiles import Profile, configuration_for
+from bipartition.profiles import Profile, configuration_for, training_command
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 from bipartition.stamps import Task, file_digest
 
@@ -61,7 +61,8 @@ class Drawing:
 DRAWINGS = {
     "table1": Drawing(
         step="table", shows="table1", pictures=("table1", "spread"),
-        pages=("table1.csv", "table1.md", "seeds.csv", "measures.csv", "measures.md", "claims.csv", "claims.md"),
+        pages=("table1.csv", "table1.md", "seeds.csv", "pictures.csv", "measures.csv", "measures.md", "claims.csv",
+               "claims.md"),
         code=("charts.py", "tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
               "sensitivities.py", *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
@@ -215,8 +216,7 @@ def _pets(request: Request) -> Task:
     if not (trained_before or _finished(request, TRAINED_ON)):
         able = request.profile_argument if TRAINED_ON in request.profile.datasets else "laptop"
         raise ValueError(f"no run of the profile {request.profile.name!r} on {TRAINED_ON} is finished, so there is nothing to "
-                         f"measure on {MEASURED_ON}; train one, as with make train PROFILE={able} "
-                         f"DATASETS={TRAINED_ON} ROWS=chan_vese")
+                         f"measure on {MEASURED_ON}; train one, as with {training_command(able, TRAINED_ON, 'chan_vese')}")
 
     def inputs() -> dict[str, Any]:
         code = ("pets.py", "tables.py", "companion.py", "finished.py", "evaluation.py", "contours.py", "baselines.py",
@@ -251,7 +251,7 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     if empty and not drawable:
         name, dataset = empty[0]
         raise ValueError(f"no run of the profile {request.profile.name!r} on {dataset} is finished, so {name} has nothing to "
-                         f"show; train one, as with make train PROFILE={request.profile_argument} ROWS=chan_vese SEEDS=0")
+                         f"show; train one, as with {training_command(request.profile_argument, '', 'chan_vese', 0)}")
     for name, dataset in empty:
         print(f"{name} left out: no run on {dataset} is finished", flush=True)
     return drawable

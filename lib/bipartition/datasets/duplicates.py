@@ -50,7 +50,7 @@ def near_duplicates(train: np.ndarray, val: np.ndarray) -> list[tuple[int, int, 
     ours, theirs = grey_means(train), grey_means(val)
     pairs = []
     for first in range(0, len(theirs), _CHUNK):
-        apart = cdist(theirs[first:first + _CHUNK], ours) / GRID
+        apart = cdist(theirs[first:first + _CHUNK], ours) / GRID  # root of the mean over GRID * GRID cells
         pairs += [(int(other), int(first + place), float(apart[place, other]))
                   for place, other in zip(*np.nonzero(apart <= NEAR), strict=True)]
     return sorted(pairs, key=lambda pair: pair[2])
