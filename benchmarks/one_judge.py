@@ -17,6 +17,7 @@ from bipartition.evaluation import CUT
 from bipartition.figures import choose
 from bipartition.lessons import film_strip
 from bipartition.profiles import load_profile
+from bipartition.tables import two
 from bipartition.trials import trial
 
 ONE_THAT_LEARNS_ON = {"judge": "live", "warmup_cuts": 0, "batch_norm": "shared", "initial_foreground": 0.5, "lambda1": 0.0175}
@@ -41,7 +42,7 @@ def main() -> None:
     shown = {"picture": np.array(photographs.images[chosen]) / 255, "truth": photographs.masks[chosen, None] > 0}
     for title, (row, settings) in LINES.items():
         folder, found = trial(profile, "cartoons", row, options.seed, settings)
-        shown[f"{title}\nIoU {found['iou']:.2f}"] = np.load(folder / "masks.npy", mmap_mode="r")[chosen, None] >= CUT
+        shown[f"{title}\nIoU {two(found['iou'])}"] = np.load(folder / "masks.npy", mmap_mode="r")[chosen, None] >= CUT
     lines = [torch.from_numpy(pictures).float() for pictures in shown.values()]
     film_strip(lines, sides=list(shown)).savefig(options.to, dpi=200)
 

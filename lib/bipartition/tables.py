@@ -28,8 +28,8 @@ from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
 __all__ = ["COLUMNS", "NO_SEED", "PICTURE_COLUMNS", "SEED_COLUMNS", "Measured", "averages", "cell", "column",
-           "difference", "explanation", "line_metrics", "line_title", "markdown", "page", "pictures_table", "refused",
-           "scored_classes", "seeds_shown", "seeds_table", "table1", "two", "write_table"]
+           "difference", "explanation", "line_metrics", "line_title", "markdown", "object_shares", "page", "pictures_table",
+           "refused", "scored_classes", "seeds_shown", "seeds_table", "table1", "two", "write_table"]
 
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
@@ -213,6 +213,12 @@ def seeds_table(found: Measured) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=list(SEED_COLUMNS))
 
 
+def object_shares(masks: np.ndarray) -> np.ndarray:
+    """Share of each picture's pixels, void ones left out, that the object fills, shape (N,); of truth masks (N, S, S)."""
+    is_object, is_void = object_truth(masks)
+    return is_object.sum(axis=(1, 2)) / np.maximum(1, (~is_void).sum(axis=(1, 2)))
+
+
 def pictures_table(found: Measured, prepared: Any) -> pd.DataFrame:
     """IoU of every picture of Table 1's classes, to plot or to group.
 
@@ -223,9 +229,7 @@ def pictures_table(found: Measured, prepared: Any) -> pd.DataFrame:
         in the data set; ``object`` is the share of its pixels, void ones left out, that the object fills.
     """
     split, mine = prepared.split("val"), np.flatnonzero(np.isin(found.groups, found.classes))
-    is_object, is_void = object_truth(split.masks[mine])
-    shares = is_object.sum(axis=(1, 2)) / np.maximum(1, (~is_void).sum(axis=(1, 2)))
-    about = {"class": found.groups[mine], "picture": np.asarray(split.ids)[mine], "object": shares}
+    about = {"class": found.groups[mine], "picture": np.asarray(split.ids)[mine], "object": object_shares(split.masks[mine])}
     parts = [pd.DataFrame({"row": name, "seed": seed} | about | {"iou": values[mine]})
              for name in found.lines for seed, values in found.numbers(name, "iou").items()]
     return pd.concat(parts, ignore_index=True)[list(PICTURE_COLUMNS)]
