@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")  # bits are compared, which a GPU does not repeat
+os.environ.pop("PYTEST_ADDOPTS", None)  # this pytest has read it; those that tests start say what these tests expect
 
 TINY = """\
 about: A profile for tests.

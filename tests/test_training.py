@@ -501,10 +501,10 @@ class Discs(Prepared):
     """A data set that is already in memory."""
 
     def split(self, split):
-        return discs(512, 0) if split == "train" else discs(60, 1)
+        return discs(384, 0) if split == "train" else discs(60, 1)
 
 
-@pytest.mark.slow(seconds=70)
+@pytest.mark.slow(seconds=45)
 def test_the_method_finds_red_and_blue_discs_that_it_only_knows_by_name(tmp_path):
     fields = {field.name: None for field in dataclasses.fields(Prepared)}
     prepared = Discs(**fields | {"name": "discs", "classes": ("blue", "red"), "all_classes": ("blue", "red"), "size": 32,
