@@ -45,7 +45,7 @@ help: ## this list
 	@echo '  BIPARTITION_DATA, BIPARTITION_RESULTS: other places for data/ and results/'
 	@echo
 	@echo 'Examples'
-	@echo '  make reproduce                        all six rows on cartoons, no download, no GPU'
+	@echo '  make reproduce                        all six rows on cartoons drawn here: no photographs to download, no GPU'
 	@echo '  make reproduce PROFILE=smoke          the same in miniature: does everything run?'
 	@echo '  make reproduce PROFILE=laptop ROWS="casm chan_vese" SEEDS=0 VOC_ROOT=/data/VOCdevkit'
 

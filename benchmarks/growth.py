@@ -6,7 +6,7 @@
 One epoch of `bipartition.training.train_row` without warm-up, evaluation and all files included, on noise; each measurement
 is a process of its own, without its imports.  Time is given for each picture and pixel, as a ratio to the first line of its
 table: 1 all the way down is a straight line.  The second command counts what a step of each row of a profile computes and
-moves.
+moves, and where the profile says how many pictures it trains on, how long a product of matrices would take for as much.
 """
 
 import argparse
@@ -145,6 +145,7 @@ def _count_operations(name: str) -> None:
     usual, F.interpolate = F.interpolate, lambda x, **how: usual(x if how["mode"] == "nearest" else x.float(), **how)
     profile, accelerator = load_profile(name), Accelerator(cpu=True, mixed_precision="bf16")
     configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
+    for_a_picture = 0.0
     print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | calls a step | µs a picture, data sheet |")
     print("| :-- | --: | --: | --: | --: | --: | --: |")
     warm_up = [warm_up_configuration(configurations[0])] if configurations[0].warmup_epochs else []
@@ -156,17 +157,36 @@ def _count_operations(name: str) -> None:
             calls, turns = [], (True, False) if configuration.row == "casm" else (False,)
             for live in (None, *turns):  # the first step of all makes what the others find
                 rng, size = torch.Generator().manual_seed(0), configuration.size
-                pictures = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
+                shown = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
                 with Counted(live is True) as mode:
-                    learner.step(unit_range(pictures), torch.zeros(batch, dtype=torch.long), rng)
+                    learner.step(unit_range(shown), torch.zeros(batch, dtype=torch.long), rng)
                 calls += mode.calls if live is not None else []
             counted[batch] = np.array(calls, dtype=float) / len(turns)
         operations, moved = (counted[2] + (counted[4] - counted[2]) * (configuration.batch_size - 2) / 2).T
         microseconds = 1e6 * np.maximum(operations / CARD["operations"], moved / CARD["bytes"]).sum()
         many = configuration.batch_size
+        for_a_picture += configuration.epochs * operations.sum() / many
         print(f"| {configuration.row} | {configuration.epochs} | {many} | {operations.sum() / many / 1e9:.1f} "
               f"| {moved.sum() / many / 1e6:.0f} | {len(operations) / len(turns):.0f} | {microseconds / many:.0f} |",
               flush=True)
+    if pictures := profile.options(profile.sets["table1"]).get("train"):
+        speed, work = _product_of_matrices(), pictures * for_a_picture
+        print(f"\nAll epochs on {pictures:,} pictures are {work / 1e12:.3g} · 10¹² operations, {work / speed / 60:.2g} minutes "
+              f"at the {speed / 1e9:.3g} · 10⁹ a second of a product of two matrices here (float32, "
+              f"{torch.get_num_threads()} threads).")
+
+
+def _product_of_matrices() -> float:
+    """Operations a second of the processor at its best, all threads together: no network of convolutions comes to more."""
+    import torch
+
+    side = 2048
+    matrix, seconds = torch.rand(side, side), []
+    for _ in range(8):
+        began = time.perf_counter()
+        matrix @ matrix
+        seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / min(seconds)
 
 
 def _largest() -> float:

@@ -1,6 +1,7 @@
 """What `benchmarks/growth.py --operations` counts: PyTorch's own counter and a pencil say the same."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -21,7 +22,8 @@ FLOAT32 = 4
 def test_operations_and_bytes_of_every_row_are_counted(root):
     command = [sys.executable, root / "benchmarks" / "growth.py", "--operations", "smoke"]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": root / "lib"})
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in ended.stdout.splitlines()[2:]]
+    *table, _, last = ended.stdout.splitlines()
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
     profile = load_profile("smoke")
     assert [line[0] for line in lines] == ["classifier", *profile.rows]
     counted = {line[0]: [float(number) for number in line[1:]] for line in lines}
@@ -33,6 +35,10 @@ def test_operations_and_bytes_of_every_row_are_counted(root):
         with FlopCounterMode(display=False) as counter:
             learner.step(pictures, torch.zeros(configuration.batch_size, dtype=torch.long), rng)
         assert counted[row][2] == pytest.approx(counter.get_total_flops() / configuration.batch_size / 1e9, abs=0.06)
+    said = re.match(r"All epochs on 96 pictures are (\S+) · 10¹² operations, (\S+) minutes at the (\S+) · 10⁹ a second", last)
+    operations, minutes, speed = map(float, said.groups())
+    assert operations == pytest.approx(96 * sum(line[0] * line[2] for line in counted.values()) / 1e3, rel=0.15)
+    assert minutes == pytest.approx(1e3 * operations / speed / 60, rel=0.06)
     # Adam reads weight, gradient and two moments and writes three: for each picture its share of that, and a step has more.
     weights = sum(parameter.numel() for parameter in Classifier(CLASSES).parameters())
     assert counted["classifier"][3] > 7 * weights * FLOAT32 / counted["classifier"][1] / 1e6
