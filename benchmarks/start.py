@@ -74,7 +74,7 @@ def _python(code: str) -> float:
 
 
 def _executed(notebook: Path) -> float:
-    """By a process of its own, as `bipartition.beside` has one for each notebook."""
+    """All that one notebook costs, if it is the only one."""
     code = ("import sys; from pathlib import Path; from bipartition.notebooks import execute; "
             "execute(Path(sys.argv[1]), Path(sys.argv[1]).with_suffix('.copy.ipynb'), {})")
     return _seconds([sys.executable, "-c", code, str(notebook)])

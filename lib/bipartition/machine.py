@@ -3,12 +3,17 @@
 import os
 from pathlib import Path
 
-__all__ = ["ASKED", "card_is_wanted", "cores", "launched", "threads"]
+__all__ = ["ASKED", "at_a_time", "card_is_wanted", "cores", "launched", "threads"]
 
 ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 """One is there while NVIDIA's kernel module is loaded, or Windows lends its card to Linux."""
+
+
+def at_a_time() -> int:
+    """How many notebooks: two on a CPU, whose cores one training of small pictures cannot fill; one beside a GPU."""
+    return 1 if card_is_wanted() else min(2, threads())
 
 
 def card_is_wanted() -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from bipartition import files, runs
 
-__all__ = ["NotebookError", "execute", "in_words", "parameter_names"]
+__all__ = ["NotebookError", "execute", "parameter_names"]
 
 
 class NotebookError(RuntimeError):
@@ -44,13 +44,17 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     Raises
     ------
     NotebookError
-        For a parameter that the notebook does not have (papermill only warns), a failing cell, or a dead kernel.
+        For a file that is no notebook, a parameter that it does not have (papermill only warns), a failing cell, or a dead
+        kernel.
     OSError
         If the copy cannot be written; of a full disk nothing half-written stays.
     """
     import nbformat
 
-    notebook = nbformat.read(source, as_version=4)
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except ValueError as error:
+        raise NotebookError(f"{source} is no notebook: {error}") from error
     names = parameter_names(notebook, source)
     for name in parameters:
         if name not in names:
@@ -105,7 +109,7 @@ def _execute(source: Path, partial: Path, parameters: Mapping[str, Any], *, agai
     except PapermillExecutionError as error:
         raise NotebookError(f"failed in cell {error.exec_count}: {error.ename}: {error.evalue}") from error
     except DeadKernelError as error:
-        raise NotebookError(f"lost its kernel: the process {in_words(ended[-1] if ended else None)}") from error
+        raise NotebookError(f"lost its kernel: the process {_in_words(ended[-1] if ended else None)}") from error
     except (NoSuchKernel, RuntimeError) as error:
         if again and "died before replying" in str(error):
             # No cell has run yet.  A kernel is told its ports before it takes them: one that starts beside it may be faster.
@@ -146,7 +150,7 @@ def _remembering(ended: list[int]) -> type:
     return Remembering
 
 
-def in_words(status: int | None) -> str:
+def _in_words(status: int | None) -> str:
     """What became of a process, by its exit status, negative where a signal ended it."""
     if status is None:
         return "is gone, nobody saw why"

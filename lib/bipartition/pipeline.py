@@ -6,19 +6,19 @@
 import argparse
 import contextlib
 import itertools
-import multiprocessing.connection
 import os
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 from bipartition import files, runs
-from bipartition.beside import Aside, at_a_time
 from bipartition.datasets import NAMES
 from bipartition.datasets.download import VARIABLES
-from bipartition.machine import launched, threads
+from bipartition.machine import at_a_time, launched, threads
 from bipartition.profiles import load_profile, profile_names
 from bipartition.rows import ROWS, WARM_UP
 from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
@@ -40,6 +40,9 @@ PLACES = (*VARIABLES.values(), "RESNET18_WEIGHTS", "BIPARTITION_DATA", "BIPARTIT
 
 FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
 """What a task raises where it cannot do its work; its message says why."""
+
+
+INTERRUPTED = "interrupted; the same command goes on from here"
 
 
 class PipelineError(RuntimeError):
@@ -83,8 +86,8 @@ def reproduce(request: Request, jobs: int = 1) -> int:
     ----------
     request : Request
     jobs : int
-        How many notebooks of one stage (trainings; drawings) are executed at a time, each by a process of its own with its
-        share of the cores; 0 leaves it to the machine.
+        How many notebooks of one stage (trainings; drawings) are executed at a time, each kernel with its share of the cores;
+        0 leaves it to the machine.
 
     Raises
     ------
@@ -148,28 +151,47 @@ def _bookkeeping(request: Request, tasks: list[Task]) -> Callable[[Task], Callab
 
 
 def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], Callable[[], None]]) -> None:
-    """Give the tasks to processes, `lanes` at a time.  After one has failed no other begins, and those at work end theirs."""
+    """Do the tasks, `lanes` at a time.  After one has failed no other begins, and those at work end theirs.
+
+    A thread for each is enough: the work is done by the kernels of their notebooks, processes of their own.
+    """
+    usual, share = os.environ.get("OMP_NUM_THREADS"), str(max(1, threads() // lanes))
     waiting, running, failed = deque(tasks), {}, None
+    ended: SimpleQueue[tuple[Task, Exception | None]] = SimpleQueue()
+
+    def do(task: Task) -> None:
+        try:
+            task.action()
+        except Exception as error:
+            ended.put((task, error))
+        else:
+            ended.put((task, None))
+
     try:
+        os.environ["OMP_NUM_THREADS"] = share  # for the kernels
         while running or waiting and not failed:
             while waiting and len(running) < lanes and not failed:
                 task = waiting.popleft()
-                finish = begin(task)
-                process = Aside(*task.notebook, threads=max(1, threads() // lanes))
-                running[process.told] = process, task, finish
-            for told in multiprocessing.connection.wait(running):
-                process, task, finish = running.pop(told)
-                try:
-                    process.end()
-                    finish()
-                except FAILURES as error:
-                    _say(f"{task.name} failed: {error}")
-                    if running:
-                        _say(f"waiting for {' and '.join(other.name for _, other, _ in running.values())}")
-                    failed = failed or error
+                running[task.name] = begin(task)
+                threading.Thread(target=do, args=(task,), daemon=True).start()
+            task, error = ended.get()
+            finish = running.pop(task.name)
+            try:
+                if error:
+                    raise error
+                finish()
+            except Exception as error:
+                _say(f"{task.name} failed: {error}")
+                if running:
+                    _say(f"waiting for {' and '.join(running)}")
+                failed = failed or error
+    except KeyboardInterrupt:
+        print(INTERRUPTED, file=sys.stderr, flush=True)
+        os._exit(130)  # a thread cannot be ended; its kernel notices that this process has
     finally:
-        for process, _, _ in running.values():
-            process.stop()
+        os.environ.pop("OMP_NUM_THREADS")
+        if usual is not None:
+            os.environ["OMP_NUM_THREADS"] = usual
     if failed:
         raise failed
 
@@ -203,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if FIRST and request.steps != ("data",):
             _say_changed_code(request)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)

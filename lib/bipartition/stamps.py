@@ -18,8 +18,7 @@ class Task:
     ``inputs`` says what it is made from, in plain values, at its turn; ``outputs`` are the files that it leaves.  Where
     ``makes_inputs``, some inputs are there only once it is done.
     ``recheck`` may know better than a missing stamp, as for a run that was copied from another machine.  Neighbours with the
-    same ``stage`` do not need each other.  ``notebook`` is what `bipartition.notebooks.execute` takes where a notebook does it:
-    another process can do it too.
+    same ``stage`` do not need each other.
     """
 
     name: str
@@ -29,7 +28,6 @@ class Task:
     recheck: Callable[[], bool] = lambda: False
     stage: str = ""
     makes_inputs: bool = False
-    notebook: tuple[Path, Path, dict[str, Any]] | None = None
 
 
 def is_up_to_date(task: Task, folder: Path) -> bool:

@@ -283,7 +283,7 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
         from bipartition.notebooks import execute
         execute(source, copy, parameters)
 
-    return Task(name=name, outputs=(*outputs, copy), action=action, notebook=(source, copy, parameters), **others)
+    return Task(name=name, outputs=(*outputs, copy), action=action, **others)
 
 
 def _lesson(request: Request, path: Path) -> Task:
