@@ -81,16 +81,16 @@ def two_means(images: np.ndarray) -> np.ndarray:
     return _stored(smaller_region(halves))
 
 
-def classical_chan_vese(images: np.ndarray, steps: int = CHAN_VESE_STEPS) -> np.ndarray:
+def classical_chan_vese(images: np.ndarray) -> np.ndarray:
     """Chan and Vese's level set on grey values (scikit-image, from a checkerboard); the smaller half is the object.
 
-    Slow: `steps` limits the iterations, see `CHAN_VESE_STEPS`.
+    Slow, see `CHAN_VESE_STEPS`.
     """
     halves = _checked_and_empty(images)
     for half, image in zip(halves, images, strict=True):
         picture = grey(image[None])[0]
         if np.ptp(picture) > 0:
-            half[:] = chan_vese(picture, mu=0.1, max_num_iter=steps)
+            half[:] = chan_vese(picture, mu=0.1, max_num_iter=CHAN_VESE_STEPS)
     return _stored(smaller_region(halves))
 
 

@@ -24,7 +24,7 @@ from bipartition.rows import ROWS, WARM_UP
 from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
 from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
-__all__ = ["PipelineError", "main", "reproduce", "request_for"]
+__all__ = ["main", "reproduce", "request_for"]
 
 
 PROCESSES = launched()
@@ -43,10 +43,6 @@ FAILURES = (RuntimeError, ValueError, OSError, ArithmeticError)
 
 
 INTERRUPTED = "interrupted; the same command goes on from here"
-
-
-class PipelineError(RuntimeError):
-    """A step that did not leave what it should have, or one that several processes cannot share."""
 
 
 def request_for(
@@ -91,12 +87,12 @@ def reproduce(request: Request, jobs: int = 1) -> int:
 
     Raises
     ------
-    PipelineError, NotebookError, ValueError, OSError
+    RuntimeError, ValueError, OSError, ArithmeticError
         At the first task that fails; what was finished before stays finished, and so does what runs beside it.
     """
     if PROCESSES > 1 and request.notebooks:
-        raise PipelineError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
-                            "and draw with one process afterwards")
+        raise RuntimeError(f"{PROCESSES} processes cannot share a notebook; add --no-notebooks, which prepares and trains, "
+                           "and draw with one process afterwards")
     done = 0
     with contextlib.ExitStack() as held:
         try:
@@ -139,7 +135,7 @@ def _bookkeeping(request: Request, tasks: list[Task]) -> Callable[[Task], Callab
         def finish() -> None:
             missing = [str(path) for path in task.outputs if not path.is_file()]
             if missing:
-                raise PipelineError(f"{task.name} ended without writing {', '.join(missing)}")
+                raise RuntimeError(f"{task.name} ended without writing {', '.join(missing)}")
             if FIRST:
                 remember(task, request.folder, made_from)
             _together()

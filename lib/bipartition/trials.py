@@ -123,21 +123,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _settings(texts: Sequence[str]) -> dict[str, Any]:
     settings = {}
-    for name, value in map(_setting, texts):
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} changes nothing; write name=value, such as alpha=10")
         if name in settings:
             raise ValueError(f"{name} is given twice; keep one of them")
-        settings[name] = value
+        try:
+            settings[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"{text!r} is not readable: write name=value, such as alpha=10") from error
     return settings
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"{text!r} changes nothing; write name=value, such as alpha=10")
-    try:
-        return name, yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{text!r} is not readable: write name=value, such as alpha=10") from error
 
 
 def _check_columns(path: Path) -> None:

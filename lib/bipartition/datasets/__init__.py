@@ -3,38 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from bipartition.datasets.photographs import Item
+from bipartition.datasets.photographs import DataSet, Item
 
 __all__ = ["NAMES", "WITH_TRUTH", "Cartoons", "DataSet", "Item", "check_options", "open_dataset"]
 
 NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")
 """Those with masks, on which IoU can be measured."""
-
-
-class DataSet(Protocol):
-    """What `bipartition.datasets.prepare` needs to know of a data set."""
-
-    name: str
-    classes: tuple[str, ...]
-    has_truth: bool
-    left_out: dict[str, int]
-
-    def items(self) -> list[Item]:
-        """Training pictures first; the same list every time."""
-
-    def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image, uint8 (size, size, 3); mask, uint8 (size, size) of 0, class index + 1, 255, or None without truth."""
-
-    def files(self, item: Item) -> list[Path]:
-        """What it is read from, the photograph first; nothing if it is drawn."""
-
-    def stamp(self) -> str:
-        """Changes whenever `items` or `read` would give something else; found without reading any picture."""
 
 
 def open_dataset(name: str, *, train: int | None = None, val: int | None = None, evaluated: str = "val") -> DataSet:
@@ -95,7 +74,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
         raise ValueError(f"evaluated = {evaluated!r} for {name}; it must be 'val', or for voc2012 'choosing'")
 
 
-class Cartoons:
+class Cartoons(DataSet):
     """Pictures drawn by `bipartition.datasets.cartoons`, with exact masks, wherever this library is installed.
 
     Parameters
@@ -115,11 +94,8 @@ class Cartoons:
         self.classes = tuple(cartoons.CLASSES)
         self.left_out: dict[str, int] = {}
         self._counts = {"train": 2400 if train is None else train, "val": 600 if val is None else val}
-
-    def items(self) -> list[Item]:
-        """All ids with their classes, which take turns: ``index % 6``."""
-        return [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)
-                for split, count in self._counts.items() for index in range(count)]
+        self._items = [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)  # the classes take turns
+                       for split, count in self._counts.items() for index in range(count)]
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw one."""

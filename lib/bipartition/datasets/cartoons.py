@@ -14,7 +14,7 @@ import numpy as np
 import skimage
 from skimage.io import imread
 
-from bipartition.datasets.silhouettes import cosine_and_sine, distance, extent, figure
+from bipartition.datasets.silhouettes import cosine_and_sine, distance, figure
 
 CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
 
@@ -205,27 +205,15 @@ def _painted(rng, layers, placement, scene, colours):
     light = 1.04 + x * (strength * light_x) + y * (strength * light_y)
     silhouette = np.ones_like(x)
     for layer in layers:
-        window = _window(layer, placement, size)
-        d, shade, below = distance(layer, x[window], y[window]), light[window], silhouette[window]
+        d, shade = distance(layer, x, y), light
         if layer.detail:
-            d = np.maximum(d, below)
+            d = np.maximum(d, silhouette)
         else:
-            np.minimum(below, d, out=below)
+            np.minimum(silhouette, d, out=silhouette)
             # a darker rim, as drawn with a soft pencil, and a little roundness
             shade = shade * (0.62 + 0.3 * np.clip(d * (-scale / 0.02), 0, 1) + 0.08 * np.clip(d * -5, 0, 1))
-        colour = colours[layer.role]
-        colour = colour[:, *window] if colour.shape[-1] > 1 else colour
-        _lay_over(scene[:, *window], colour * shade, np.clip(0.5 - d * (scale * size), 0, 1))
+        _lay_over(scene, colours[layer.role] * shade, np.clip(0.5 - d * (scale * size), 0, 1))
     return scene, silhouette < 0
-
-
-def _window(layer, placement, size):
-    """Rows and columns a layer can touch, soft edge included: the rest need not be measured."""
-    left, top, right, bottom = extent(layer)
-    corners = [(x * placement.mirror, y) for x in (left, right) for y in (top, bottom)]
-    columns = [placement.x + placement.scale * (x * placement.cosine - y * placement.sine) for x, y in corners]
-    rows = [placement.y + placement.scale * (x * placement.sine + y * placement.cosine) for x, y in corners]
-    return tuple(slice(max(int(min(v) * size) - 2, 0), max(int(max(v) * size) + 3, 0)) for v in (rows, columns))
 
 
 def _patterned_coat(rng, colours, x, y):

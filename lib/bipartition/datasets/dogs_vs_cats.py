@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import Item, Photographs
+from bipartition.datasets.photographs import DataSet, Item
 
 __all__ = ["CLASSES", "KNOWN_BROKEN", "SPLIT_SEED", "VALIDATION_SHARE", "DogsVsCats"]
 
@@ -23,25 +23,10 @@ KNOWN_BROKEN = ("Cat/666.jpg", "Dog/11702.jpg")
 """Empty files of the open archive."""
 
 
-class DogsVsCats(Photographs):
+class DogsVsCats(DataSet):
     """Reader of ``train/cat.N.jpg`` and ``train/dog.N.jpg``, or of ``PetImages/Cat/N.jpg`` and ``PetImages/Dog/N.jpg``.
 
     Both layouts give ids like ``cat.12`` and, for the same numbers, the same split.
-
-    Parameters
-    ----------
-    train, val : int, optional
-        See `bipartition.datasets.open_dataset`.
-
-    Attributes
-    ----------
-    left_out : dict of str to int
-        Files that are known to be broken.
-
-    Raises
-    ------
-    FileNotFoundError
-        If DOGS_VS_CATS_ROOT holds no such folder or no photographs.
     """
 
     name = "dogs-vs-cats"

@@ -1,7 +1,7 @@
 """Pictures that are nearly the same in training and validation: whoever evaluates has to know of them."""
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 
 __all__ = ["GRID", "NEAR", "grey_means", "near_duplicates"]
 
@@ -9,7 +9,6 @@ GRID = 8
 """Cells a side, whose mean greys stand for a picture."""
 NEAR = 6.0
 """Grey levels of 255 that the cells of two pictures differ by, in the root of the mean square, to be called near."""
-_CHUNK = 256
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -27,12 +26,8 @@ def grey_means(images: np.ndarray) -> np.ndarray:
     """
     cell = images.shape[-1] // GRID
     side = cell * GRID
-    means = np.empty((len(images), GRID * GRID), np.float32)
-    for first in range(0, len(images), _CHUNK):
-        part = np.asarray(images[first:first + _CHUNK, :, :side, :side])
-        cells = part.reshape(len(part), 3, GRID, cell, GRID, cell).mean(axis=(3, 5), dtype=np.float32)
-        means[first:first + _CHUNK] = np.tensordot(cells, _LUMA, axes=(1, 0)).reshape(len(part), -1)
-    return means
+    cells = [image[:, :side, :side].reshape(3, GRID, cell, GRID, cell).mean(axis=(2, 4), dtype=np.float32) for image in images]
+    return np.tensordot(np.stack(cells), _LUMA, axes=(1, 0)).reshape(len(images), -1)
 
 
 def near_duplicates(train: np.ndarray, val: np.ndarray) -> list[tuple[int, int, float]]:
@@ -47,10 +42,7 @@ def near_duplicates(train: np.ndarray, val: np.ndarray) -> list[tuple[int, int, 
     list of tuple
         Place in `train`, place in `val`, distance.
     """
-    ours, theirs = grey_means(train), grey_means(val)
-    pairs = []
-    for first in range(0, len(theirs), _CHUNK):
-        apart = cdist(theirs[first:first + _CHUNK], ours) / GRID  # root of the mean over GRID * GRID cells
-        pairs += [(int(other), int(first + place), float(apart[place, other]))
-                  for place, other in zip(*np.nonzero(apart <= NEAR), strict=True)]
-    return sorted(pairs, key=lambda pair: pair[2])
+    # root of the mean over GRID * GRID cells, so that GRID times as much is the distance of the tree
+    near = KDTree(grey_means(train)).sparse_distance_matrix(KDTree(grey_means(val)), NEAR * GRID, output_type="ndarray")
+    pairs = [(int(pair["i"]), int(pair["j"]), float(pair["v"]) / GRID) for pair in near]
+    return sorted(pairs, key=lambda pair: (pair[2], pair[:2]))

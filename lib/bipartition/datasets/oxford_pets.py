@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import VOID, Item, Photographs
+from bipartition.datasets.photographs import VOID, DataSet, Item
 
 __all__ = ["CLASSES", "OxfordPets"]
 
@@ -20,26 +20,8 @@ CODES = {1: "object", 2: "background", 3: "undecided"}
 """Of a trimap; the undecided line runs along the contour and is a few pixels wide."""
 
 
-class OxfordPets(Photographs):
-    """Reader of ``images/NAME.jpg`` and ``annotations/trimaps/NAME.png``, with the species as class.
-
-    Parameters
-    ----------
-    train, val : int, optional
-        See `bipartition.datasets.open_dataset`.
-
-    Attributes
-    ----------
-    left_out : dict of str to int
-        Photographs that neither official list names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If OXFORD_PETS_ROOT does not hold the data set, or a list is missing.
-    ValueError
-        If a list cannot be understood.
-    """
+class OxfordPets(DataSet):
+    """Reader of ``images/NAME.jpg`` and ``annotations/trimaps/NAME.png``, with the species as class."""
 
     name = "oxford-pets"
     classes = CLASSES

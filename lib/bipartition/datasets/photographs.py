@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "Item", "Photographs", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask"]
+__all__ = ["VOID", "DataSet", "Item", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask"]
 
 VOID = 255
 """Mask value of pixels whose class is undecided."""
@@ -29,21 +29,30 @@ class Item:
     split: str
 
 
-class Photographs(ABC):
-    """What all readers of photographs share; each adds what `bipartition.datasets.DataSet` asks for besides."""
+class DataSet(ABC):
+    """What `bipartition.datasets.prepare` reads: which pictures there are, and how one of them is read."""
 
+    name: str
+    classes: tuple[str, ...]
+    has_truth: bool
+    left_out: dict[str, int]
+    """Pictures that are no items: why, and how many."""
     _items: list[Item]
 
     @abstractmethod
+    def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image, uint8 (size, size, 3); mask, uint8 (size, size) of 0, class index + 1, 255, or None without truth."""
+
+    @abstractmethod
     def files(self, item: Item) -> list[Path]:
-        """Where a photograph and its mask lie."""
+        """What it is read from, the photograph first; nothing if it is drawn."""
 
     def items(self) -> list[Item]:
-        """Training photographs first, each split in the order of the data set's own lists."""
+        """Training pictures first, each split in the order of the data set's own lists; the same list every time."""
         return self._items
 
     def stamp(self) -> str:
-        """Digest of ids, labels, splits and file sizes: changes with the source, wherever it lies; reads no photograph."""
+        """Changes whenever `items` or `read` would give something else: a digest of names, labels, splits, file sizes."""
         digest = hashlib.sha256()
         for item in self._items:
             sizes = [_size(path) for path in self.files(item)]

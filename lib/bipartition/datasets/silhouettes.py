@@ -91,21 +91,6 @@ def distance(layer: Layer, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return nearest
 
 
-def extent(layer: Layer) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a box in the figure's frame that holds a layer."""
-    xs, ys = [], []
-    for part in layer.parts:
-        if isinstance(part, Bone):
-            discs = ((part.x0, part.y0, part.r0), (part.x1, part.y1, part.r1))
-        elif isinstance(part, Oval):
-            discs = ((part.x, part.y, max(part.rx, part.ry)),)
-        else:
-            discs = tuple((x, y, part.round) for x, y in part.corners)
-        xs += [x + side * (r + layer.melt / 4) for x, _, r in discs for side in (-1, 1)]
-        ys += [y + side * (r + layer.melt / 4) for _, y, r in discs for side in (-1, 1)]
-    return min(xs), min(ys), max(xs), max(ys)
-
-
 def cosine_and_sine(angle: float) -> tuple[float, float]:
     """Cosine and sine to 6 decimals: the last digits differ between mathematics libraries."""
     return round(math.cos(angle), 6), round(math.sin(angle), 6)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bipartition.datasets import download, photographs
-from bipartition.datasets.photographs import VOID, Item, Photographs
+from bipartition.datasets.photographs import VOID, DataSet, Item
 
 __all__ = ["CLASSES", "VOC2012"]
 
@@ -22,29 +22,12 @@ CHOOSING_SHARE = 6
 """One training photograph in so many, by a checksum of its name, is set apart for choosing settings."""
 
 
-class VOC2012(Photographs):
+class VOC2012(DataSet):
     """Reader of ``VOCdevkit/VOC2012``.
 
     Training photographs are those of ``trainaug`` where its list and ``SegmentationClassAug`` are there, else of
     ``train``, minus those of ``val`` in either case.  A label is the one class that ``ImageSets/Main`` calls present
     (1, or 0 for difficult) in the photograph, or ``Annotations`` where these lists do not know it, never a mask.
-
-    Parameters
-    ----------
-    train, val, evaluated
-        See `bipartition.datasets.open_dataset`.
-
-    Attributes
-    ----------
-    left_out : dict of str to int
-        Photographs of the splits that have no single class, by split and reason.
-
-    Raises
-    ------
-    FileNotFoundError
-        If VOC_ROOT does not hold the data set, or a list is missing.
-    ValueError
-        If a list or an annotation cannot be understood.
     """
 
     name = "voc2012"
