@@ -101,3 +101,8 @@ def test_no_file_of_the_environment_names_an_index(root):
 def test_the_library_is_not_hidden_from_git(root):
     lines = [line.strip().strip("/") for line in (root / ".gitignore").read_text(encoding="utf-8").splitlines()]
     assert not {"lib", "lib64", "data", "results"} & set(lines)
+
+
+def test_nothing_is_locked_that_makes_every_notebook_wait(locked):
+    """`rfc3987-syntax` compiles its grammar as it is imported, which takes a second; jsonschema before 4.25 does without."""
+    assert "jsonschema" in locked and "rfc3987-syntax" not in locked
