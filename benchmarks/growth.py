@@ -157,9 +157,9 @@ def _count_operations(name: str) -> None:
             calls, turns = [], (True, False) if configuration.row == "casm" else (False,)
             for live in (None, *turns):  # the first step of all makes what the others find
                 rng, size = torch.Generator().manual_seed(0), configuration.size
-                shown = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
+                pictures = torch.randint(256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
                 with Counted(live is True) as mode:
-                    learner.step(unit_range(shown), torch.zeros(batch, dtype=torch.long), rng)
+                    learner.step(unit_range(pictures), torch.zeros(batch, dtype=torch.long), rng)
                 calls += mode.calls if live is not None else []
             counted[batch] = np.array(calls, dtype=float) / len(turns)
         operations, moved = (counted[2] + (counted[4] - counted[2]) * (configuration.batch_size - 2) / 2).T
@@ -169,9 +169,9 @@ def _count_operations(name: str) -> None:
         print(f"| {configuration.row} | {configuration.epochs} | {many} | {operations.sum() / many / 1e9:.1f} "
               f"| {moved.sum() / many / 1e6:.0f} | {len(operations) / len(turns):.0f} | {microseconds / many:.0f} |",
               flush=True)
-    if pictures := profile.options(profile.sets["table1"]).get("train"):
-        speed, work = _product_of_matrices(), pictures * for_a_picture
-        print(f"\nAll epochs on {pictures:,} pictures are {work / 1e12:.3g} · 10¹² operations, {work / speed / 60:.2g} minutes "
+    if count := profile.options(profile.sets["table1"]).get("train"):
+        speed, work = _product_of_matrices(), count * for_a_picture
+        print(f"\nAll epochs on {count:,} pictures are {work / 1e12:.3g} · 10¹² operations, {work / speed / 60:.2g} minutes "
               f"at the {speed / 1e9:.3g} · 10⁹ a second of a product of two matrices here (float32, "
               f"{torch.get_num_threads()} threads).")
 

@@ -152,35 +152,32 @@ def _side_by_side(tasks: Sequence[Task], lanes: int, begin: Callable[[Task], Cal
     A thread for each is enough: the work is done by the kernels of their notebooks, processes of their own.
     """
     usual, share = os.environ.get("OMP_NUM_THREADS"), str(max(1, threads() // lanes))
-    waiting, running, failed = deque(tasks), {}, None
+    waiting, running, failed = deque(tasks), [], None
     ended: SimpleQueue[tuple[Task, Exception | None]] = SimpleQueue()
 
-    def do(task: Task) -> None:
+    def do(task: Task, finish: Callable[[], None]) -> None:
+        failure = None
         try:
             task.action()
+            finish()
         except Exception as error:
-            ended.put((task, error))
-        else:
-            ended.put((task, None))
+            failure = error
+        ended.put((task, failure))
 
     try:
         os.environ["OMP_NUM_THREADS"] = share  # for the kernels
         while running or waiting and not failed:
             while waiting and len(running) < lanes and not failed:
                 task = waiting.popleft()
-                running[task.name] = begin(task)
-                threading.Thread(target=do, args=(task,), daemon=True).start()
-            task, error = ended.get()
-            finish = running.pop(task.name)
-            try:
-                if error:
-                    raise error
-                finish()
-            except Exception as error:
-                _say(f"{task.name} failed: {error}")
+                running.append(task.name)
+                threading.Thread(target=do, args=(task, begin(task)), daemon=True).start()
+            task, failure = ended.get()
+            running.remove(task.name)
+            if failure:
+                _say(f"{task.name} failed: {failure}")
                 if running:
                     _say(f"waiting for {' and '.join(running)}")
-                failed = failed or error
+                failed = failed or failure
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr, flush=True)
         os._exit(130)  # a thread cannot be ended; its kernel notices that this process has

@@ -1,5 +1,6 @@
 """The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,8 +95,12 @@ class Cartoons(DataSet):
         self.classes = tuple(cartoons.CLASSES)
         self.left_out: dict[str, int] = {}
         self._counts = {"train": 2400 if train is None else train, "val": 600 if val is None else val}
-        self._items = [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)  # the classes take turns
-                       for split, count in self._counts.items() for index in range(count)]
+
+    @functools.cached_property  # whoever asks for the stamp alone need not wait for them
+    def _items(self) -> list[Item]:
+        """All names with their classes, which take turns: ``index % 6``."""
+        return [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)
+                for split, count in self._counts.items() for index in range(count)]
 
     def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw one."""

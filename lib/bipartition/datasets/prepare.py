@@ -5,6 +5,7 @@ import csv
 import errno
 import functools
 import hashlib
+import io
 import itertools
 import os
 import shutil
@@ -211,9 +212,7 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     started = time.perf_counter()
     with files.completed(folder, go_on=True) as partial:
         digests = _decode(dataset, items, size, partial)
-        (partial / "index.csv").unlink(missing_ok=True)  # of a preparation that was killed
-        _record(partial / "index.csv", [("id", "label", "split"),
-                                        *((item.id, dataset.classes[item.label], item.split) for item in items)])
+        files.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
         digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
         files.write_json(partial / "prepared.json", {
@@ -296,6 +295,14 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return f"there is no file {error.filename}"
     return f"{error or type(error).__name__}"
+
+
+def _index(items: list[Item], classes: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "label", "split"])
+    writer.writerows([item.id, classes[item.label], item.split] for item in items)
+    return text.getvalue()
 
 
 def _checksum(digests: dict[str, bytes]) -> str:
