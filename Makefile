@@ -104,8 +104,9 @@ clean: ## remove results/PROFILE (not published ones, not the data)
 	case "$$name" in ''|published|trials|*[!A-Za-z0-9_-]*) \
 		echo "PROFILE=$$PROFILE is no profile with results of its own" >&2; exit 1;; esac; \
 	results="$${BIPARTITION_RESULTS:-results}"; case "$$results" in '~/'*) results="$$HOME/$${results#'~/'}";; esac; \
-	if test -d "$$results/$$name"; then rm -rf -- "$$results/$$name" && echo "removed $$results/$$name"; \
-	else echo "there is no $$results/$$name"; fi
+	if ! test -d "$$results/$$name"; then echo "there is no $$results/$$name"; \
+	elif flock -n "$$results/.$$name.lock" rm -rf -- "$$results/$$name"; then echo "removed $$results/$$name"; \
+	else echo "cannot remove $$results/$$name: a make is at work on it, or something of it may not be removed" >&2; exit 1; fi
 
 # Bytecode is compiled once here: without it each notebook's kernel would compile PyTorch's sources anew.
 # uv is used where it is installed, else fetched into .venv; where neither works, pip does the same more slowly.

@@ -10,6 +10,7 @@ import argparse
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,9 +149,10 @@ def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
         place = Place(root / f"round{tally.completed + 1}", profile, options)
         for _ in range(min(A_ROUND, kills - tally.kills)):
             _kill(place, moments.uniform(0, 0.6 * duration), (signal.SIGKILL, signal.SIGTERM)[tally.kills % 2], tally)
-        if place.start().wait() != 0:
+        if not tally.failed and place.start().wait() != 0:
             tally.failed.append(f"failed: {place.folder / 'log.txt'}")
-            continue
+        if tally.failed:  # it may fail whenever it is started
+            return tally
         tally.completed += 1
         found = place.results()
         for name in sorted(expected.keys() | found.keys()):
@@ -190,9 +192,10 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to do it and leave it; a temporary folder if none is given")
     parser.add_argument("--no-notebooks", action="store_true", help="prepare and train only: quicker")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="torture ä ") as temporary:
-        folder = (options.folder or Path(temporary)).resolve()
-        tally = torture(folder, options.kills, options.seed, ["--no-notebooks"] if options.no_notebooks else [])
+    folder = (options.folder or Path(tempfile.mkdtemp(prefix="torture ä "))).resolve()
+    tally = torture(folder, options.kills, options.seed, ["--no-notebooks"] if options.no_notebooks else [])
+    if tally.good and not options.folder:  # else its logs are wanted
+        shutil.rmtree(folder)
     print(tally if not tally.good else f"{tally}\nnothing lost, nothing different")
     return 0 if tally.good else 1
 

@@ -135,6 +135,14 @@ def _(folder):
     load_profile(str(folder / "mine.yaml"))
 
 
+@case("profile", "a setting under `per_row` that the row does not read", "per_row: chan_vese_only: judge", "does not read it",
+      "take it out")
+def _(folder):
+    (folder / "mine.yaml").write_text(Path("profiles/smoke.yaml").read_text(encoding="utf-8")
+                                      + "\nper_row: {chan_vese_only: {judge: live}}\n", encoding="utf-8")
+    load_profile(str(folder / "mine.yaml"))
+
+
 @case("profile", "`PROFILE=labtop`", "unknown profile 'labtop'", "laptop", ".yaml")
 def _(folder):
     load_profile("labtop")

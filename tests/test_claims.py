@@ -165,12 +165,13 @@ def test_trials_that_never_changed_these_settings_alone_decide_nothing(prepared)
 
 def test_trials_on_photographs_say_nothing_of_cartoons(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "tracked_trials", lambda dataset: tmp_path / f"{dataset}.csv")
-    assert published_trials(USUALLY) is None
+    assert published_trials(USUALLY, {}) is None
     pd.DataFrame([trial(0.47)]).to_csv(tmp_path / "voc2012.csv", index=False)
-    assert len(published_trials(USUALLY)) == 1 and published_trials(USUALLY | {"dataset": "cartoons"}) is None
+    drawn, options = USUALLY | {"dataset": "cartoons"}, load_profile("demo").options("cartoons")
+    assert len(published_trials(USUALLY, {})) == 1 and published_trials(drawn, options) is None
     pd.DataFrame([trial(0.47), trial(0.48)]).to_csv(tmp_path / "cartoons.csv", index=False)
-    assert len(published_trials(USUALLY | {"dataset": "cartoons"})) == 2
-    assert published_trials(USUALLY | {"dataset": "dogs-vs-cats"}) is None
+    assert len(published_trials(drawn, options)) == 2 and published_trials(drawn, options | {"val": 60}) is None
+    assert published_trials(USUALLY | {"dataset": "dogs-vs-cats"}, {}) is None
 
 
 def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path, monkeypatch):
@@ -181,9 +182,9 @@ def test_another_profile_reads_the_tracked_trials_from_its_own_settings(tmp_path
     mine = theirs | {"alpha": 2 * theirs["alpha"]}
     lines = [trial(0.5), trial(0.4, lambda1=0.0), trial(0.3, alpha=mine["alpha"]), trial(0.2, alpha=mine["alpha"], lambda1=0.0)]
     pd.DataFrame(lines).to_csv(path, index=False)
-    seen = sensitivities(published_trials(mine), mine, "chan_vese")
+    seen = sensitivities(published_trials(mine, {}), mine, "chan_vese")
     assert dict(zip(seen["field"], seen["iou"], strict=True)) == {"usual": 0.3, "lambda1": 0.2, "alpha": 0.5}
-    seen = sensitivities(published_trials(theirs), theirs, "chan_vese")
+    seen = sensitivities(published_trials(theirs, {}), theirs, "chan_vese")
     assert dict(zip(seen["field"], seen["iou"], strict=True)) == {"usual": 0.5, "lambda1": 0.4, "alpha": 0.3}
 
 
@@ -257,8 +258,9 @@ def test_a_run_that_was_left_out_is_named_below_the_claims(prepared):
 
 @pytest.mark.parametrize(("folder", "profile", "dataset"), [("demo", "demo", "cartoons"), ("voc-animals", "laptop", "voc2012")])
 def test_the_published_verdicts_on_trials_are_those_of_the_tracked_ones(prepared, root, folder, profile, dataset):
-    usual = configuration_for(load_profile(profile), dataset, "chan_vese", 0).to_dict()
-    table = claims_of(prepared, trials=published_trials(usual), usual=usual)
+    loaded = load_profile(profile)
+    usual = configuration_for(loaded, dataset, "chan_vese", 0).to_dict()
+    table = claims_of(prepared, trials=published_trials(usual, loaded.options(dataset)), usual=usual)
     now = table[table["measure"].str.contains("λ1 = 0|after a warm-up")].round(4)
     published = pd.read_csv(root / "results" / "published" / folder / "claims.csv")
     there = published[published["measure"].isin(now["measure"])]

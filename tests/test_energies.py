@@ -70,6 +70,17 @@ class TestChanVese:
         image, phi = halves
         torch.testing.assert_close(chan_vese(image, torch.full_like(phi, 0.3)), torch.full((1,), 0.09, dtype=torch.float64))
 
+    @pytest.mark.parametrize("logit", [-14.0, -8.0, 0.0, 8.0, 14.0])  # of 1 - phi: a millionth, half, all but a millionth
+    def test_the_gradient_is_as_exact_where_one_region_is_small(self, image, rng, logit):
+        phi = torch.sigmoid(torch.randn(2, 1, PIXELS, PIXELS + 1, generator=rng, dtype=torch.float64) - logit).float()
+        gradients = []
+        for dtype in (torch.float64, torch.float32):
+            mask = phi.to(dtype, copy=True).requires_grad_()
+            chan_vese(image.to(dtype), mask).sum().backward()
+            gradients.append(mask.grad.double())
+        exact, found = gradients
+        assert (found - exact).norm() / exact.norm() < 1e-5
+
     def test_the_moments_agree_with_equation_7_as_written(self, image, mask):
         c1, c2 = region_means(image, mask)
         written = ((1 - mask) * (image - c1) ** 2 + mask * (image - c2) ** 2).mean(dim=(1, 2, 3))

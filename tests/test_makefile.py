@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bipartition import files
 from bipartition.datasets.download import VARIABLES
 from bipartition.pipeline import PLACES
 
@@ -157,8 +158,16 @@ def test_clean_removes_the_results_of_one_profile_and_nothing_else(project):
     assert make(project, "clean", "PROFILE=some where/mine.yaml").stdout == "there is no results/mine\n"
     for name in ("", "published", "trials", "..", "a b", "/tmp", "a/demo"):
         assert make(project, "clean", f"PROFILE={name}").returncode != 0
-    left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/*"), *project.glob("data/*")))
+    left = sorted(str(path.relative_to(project)) for path in (*project.glob("results/[!.]*"), *project.glob("data/*")))
     assert left == ["data/raw", "results/demo", "results/published"]
+
+
+def test_clean_leaves_what_a_make_is_at_work_on(project):
+    (project / "results" / "smoke").mkdir(parents=True)
+    with files.alone(project / "results" / "smoke"):
+        refused = make(project, "clean", "PROFILE=smoke")
+    assert refused.returncode != 0 and "cannot remove results/smoke: a make is at work on it" in refused.stderr
+    assert (project / "results" / "smoke").is_dir()
 
 
 @pytest.mark.slow(seconds=25)

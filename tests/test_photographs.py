@@ -37,6 +37,13 @@ def test_every_kind_becomes_rgb(tmp_path, picture, name, colour):
     assert np.abs(image.astype(int) - colour).max() <= 2
 
 
+def test_grey_in_floating_point_is_spread(tmp_path):
+    ramp = np.linspace(-1, 3, 64, dtype=np.float32).reshape(8, 8)
+    image = read(Image.fromarray(ramp), tmp_path / "a.tif")
+    assert image[..., 0].ravel().tolist() == np.linspace(0, 255, 64).round().astype(int).tolist()
+    assert read(Image.new("F", (9, 7), 0.5), tmp_path / "b.tif").max() == 0
+
+
 def test_orientation_of_the_camera_is_applied(tmp_path):
     turned_by_the_camera(tmp_path / "a.jpg")
     image, original = photographs.read_photograph(tmp_path / "a.jpg", 8)

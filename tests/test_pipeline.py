@@ -438,6 +438,41 @@ def test_a_data_set_that_other_profiles_train_on_is_prepared_with_both_sizes_sai
     assert "what does is PROFILE=laptop at 112 and PROFILE=paper at 224" in said and "cartoons: at" not in said
 
 
+def test_a_broken_profile_concerns_who_asks_for_it(stage, tiny_profile, tmp_path, monkeypatch, capsys):
+    load = load_profile
+    monkeypatch.setattr(pipeline, "load_profile", lambda name: load(tmp_path / "none.yaml" if name == "paper" else name))
+    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path / "voc")))
+    assert main(["--profile", str(tiny_profile), "--steps", "data", "--datasets", "voc2012"]) == 0
+    assert "what does is PROFILE=laptop at 112\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beside", [[], ["--jobs", "1"]])
+def test_a_profile_that_is_edited_meanwhile_and_put_back_leaves_nothing_done_by_it(stage, tiny_profile, monkeypatch, capsys,
+                                                                                   beside):
+    as_it_was, fake = tiny_profile.read_text(encoding="utf-8"), notebooks.execute
+
+    def edited(source, target, parameters):
+        if "row" in parameters:
+            tiny_profile.write_text(as_it_was + "per_row: {chan_vese: {lambda1: 0.7}}\n", encoding="utf-8")
+        fake(source, target, parameters)
+
+    monkeypatch.setattr(notebooks, "execute", edited)
+    assert main(["--profile", str(tiny_profile), "--rows", "chan_vese", *beside]) == 1
+    assert f"{tiny_profile} was changed while train-cartoons-chan_vese-seed0 was at work" in capsys.readouterr().err
+    tiny_profile.write_text(as_it_was, encoding="utf-8")
+    monkeypatch.setattr(notebooks, "execute", fake)
+    stage.clear()
+    assert main(["--profile", str(tiny_profile), "--rows", "chan_vese", "--steps", "train"]) == 0
+    assert stage == ["train-cartoons-chan_vese-seed0"]
+
+
+def test_what_to_type_next_can_be_pasted(stage, tiny_profile, tmp_path, capsys):
+    (tmp_path / "my own").mkdir()
+    profile = tiny_profile.rename(tmp_path / "my own" / "tiny.yaml")
+    assert main(["--profile", str(profile), "--steps", "data train"]) == 0
+    assert f"make reproduce PROFILE='{profile}'\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("set_aside", ["named", "trained", ""])
 def test_weights_are_asked_for_before_the_first_training_that_would_miss_them(places, tmp_path, monkeypatch, set_aside):
     path = tmp_path / "pretrained.yaml"

@@ -145,7 +145,7 @@ def test_rows_may_share_what_an_anchor_names(written):
 
 
 def test_a_mapping_that_takes_keys_from_one_that_takes_keys_has_none_twice(written):
-    path = written(per_row="{casm: &b {lambda1: 1.0}, chan_vese: &a {<<: *b, lambda1: 2.0}, mumford_shah: {<<: *a}}")
+    path = written(per_row="{chan_vese_only: &b {lambda1: 1.0}, chan_vese: &a {<<: *b, lambda1: 2.0}, mumford_shah: {<<: *a}}")
     assert configuration_for(load_profile(path), "cartoons", "mumford_shah", 0).lambda1 == 2.0
 
 

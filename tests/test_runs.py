@@ -39,7 +39,7 @@ class TestIsFinished:
         other = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none", lambda1=9.0)
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "other data"))
         assert not runs.is_finished(folder, runs.made_by(other, "data"))
-        monkeypatch.setattr(runs, "METHOD_VERSION", runs.METHOD_VERSION + 1)
+        monkeypatch.setattr(runs, "METHOD_VERSION", runs.method_version("chan_vese") + 1)
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
 
     def test_a_setting_that_is_younger_than_the_run_had_its_default(self, folder):

@@ -48,6 +48,13 @@ def test_a_result_that_differs_is_noticed(torture, fake, tmp_path):
     assert not tally.good and tally.differing and "metrics.json differs" in str(tally)
 
 
+def test_a_command_that_always_fails_ends_it(torture, fake, tmp_path):
+    fake(CALM + "sys.exit(3)")
+    tally = torture.torture(tmp_path, kills=1, seed=0, options=[])
+    assert not tally.good and tally.kills == 0 and tally.failed[0].startswith("ended with 3 before its kill")
+    assert (tmp_path / "round1" / "log.txt").is_file()
+
+
 def test_a_result_that_is_lost_is_noticed(torture, tmp_path):
     place, tally = torture.Place(tmp_path, tmp_path / "torture.yaml", []), torture.Tally()
     run = tmp_path / "results" / "torture" / "runs" / "metrics.json"

@@ -236,7 +236,7 @@ class TestTrainRow:
     def test_another_configuration_trains_anew(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
-        assert len(lines) == 3 and files.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
+        assert len(lines) == 4 and "replaces a run" in lines[1] and files.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
 
     def test_a_setting_that_the_row_does_not_read_trains_nothing(self, cartoons, tmp_path):
         folder, _ = train(tiny(casm_area=1.0), cartoons, tmp_path)
@@ -378,6 +378,12 @@ class TestTrainRow:
         with pytest.raises(ValueError, match="batch_size = 1 leaves .* size 16") if refused else contextlib.nullcontext():
             train(one, tiniest, tmp_path)
 
+    def test_so_is_a_training_part_of_one_picture(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("BIPARTITION_DATA", str(tmp_path))
+        with pytest.raises(ValueError, match="batch_size = 8 leaves .* from 1 of 1 pictures at a time"):
+            train(dataclasses.replace(tiny(row="chan_vese_only", autoencoder_poolings=4), size=16),
+                  prepare("cartoons", 16, {"train": 1, "val": 1}), tmp_path)
+
     def test_two_processes_have_one_picture_each_of_two(self, cartoons):
         with pytest.raises(ValueError, match="batch_size = 2 leaves .* write 4 or more"):
             training._check(tiny(batch_size=2), cartoons, processes=2)
@@ -448,6 +454,32 @@ class TestTrainRow:
         monkeypatch.setattr(learners.F, "cross_entropy", full)
         with pytest.raises(RuntimeError, match=said):
             train(tiny(warmup_epochs=warmup_epochs), cartoons, tmp_path)
+
+    @pytest.mark.parametrize(("said", "raised"), [
+        ("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 9 bytes",
+         "the memory of cpu .* does not hold pictures of 32 x 32 with batch_size = 8"), ("a bug", "^a bug$")])
+    def test_so_is_that_of_a_cpu_which_pytorch_reports_in_another_way(self, cartoons, tmp_path, monkeypatch, said, raised):
+        def full(*arguments, **options):
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(learners.F, "cross_entropy", full)
+        with pytest.raises(RuntimeError, match=raised):
+            train(tiny(warmup_epochs=0), cartoons, tmp_path)
+
+    @pytest.mark.parametrize(("row", "settings", "rates"), [
+        ("chan_vese", {}, "warmup_rate"), ("chan_vese", {"warmup_epochs": 0}, "classifier_rate or decoder_rate"),
+        ("mumford_shah", {"warmup_epochs": 0}, "classifier_rate or decoder_rate or matrix_rate"),
+        ("chan_vese_only", {}, "decoder_rate")])
+    def test_the_rates_that_a_broken_run_reads_are_named(self, cartoons, tmp_path, monkeypatch, row, settings, rates):
+        monkeypatch.setattr(epochs, "unit_range", lambda batch: torch.full(batch.shape, torch.nan))
+        with pytest.raises(FloatingPointError, match=f"; try a smaller {rates}; no state"):
+            train(tiny(row=row, **settings), cartoons, tmp_path)
+
+    def test_a_run_of_other_settings_is_not_replaced_in_silence(self, cartoons, tmp_path):
+        _, first = train(tiny(warmup_epochs=0, epochs=1), cartoons, tmp_path)
+        folder, second = train(tiny(warmup_epochs=0, epochs=1, alpha=3.0), cartoons, tmp_path)
+        assert second[0] == f"{folder}: replaces a run that other settings, pictures, first weights or code have made"
+        assert len(second) == len(first) + 1
 
     def test_a_card_that_cannot_be_used_is_named_where_training_begins(self, cartoons, tmp_path, monkeypatch):
         monkeypatch.setattr(training, "unused_card", lambda: "there is a card")

@@ -83,23 +83,27 @@ def verdict(found: Interval, seeds: int, direction: int = 1) -> str:
     return HOLDS if low > 0 else FAILS if high < 0 else UNDECIDED
 
 
-def published_trials(usual: Mapping[str, Any]) -> pd.DataFrame | None:
+def published_trials(usual: Mapping[str, Any], options: Mapping[str, Any]) -> pd.DataFrame | None:
     """The tracked trials on a data set, each with what it changes of `usual`, whichever profile that is of.
 
     Parameters
     ----------
     usual : mapping
         ``Configuration.to_dict()`` of the profile's Chan-Vese row.
+    options : mapping
+        Those of the profile for the data set, see `bipartition.datasets.open_dataset`.
 
     Returns
     -------
     DataFrame or None
-        None if there are none.
+        None if there are none, or none on such pictures: with other options they are others.
     """
     dataset = usual["dataset"]
     if dataset not in runs.TRACKED_TRIALS or not runs.tracked_trials(dataset).is_file():
         return None
     profile = load_profile(runs.TRACKED_TRIALS[dataset][1])
+    if dict(options) != dict(profile.options(dataset)):
+        return None
     theirs = configuration_for(profile, dataset, usual["row"], usual["seed"]).to_dict()
     read = Configuration(**usual).decisive()
     return seen_from(pd.read_csv(runs.tracked_trials(dataset)), theirs,
@@ -135,8 +139,9 @@ def explanation(dataset: str) -> str:
         "times with three, not 5 times. CASM's masks come from a grid of a quarter of the picture by nearest neighbours, as "
         "its authors have it, the others' bilinearly, which a comparison of contours cannot take apart; the table of measures "
         "has the truth brought back in both ways. Trials (5 and 8) "
-        f"are measured on {'training photographs set apart' if dataset == 'voc2012' else 'these pictures too'} and compared "
-        "without pairing, and what their seeds differ by widens "
+        "are no runs of yours but published with this project, measured on "
+        f"{'a part of VOC set apart, with first weights of their own' if dataset == 'voc2012' else 'these pictures too'} and "
+        "compared without pairing, and what their seeds differ by widens "
         "the interval; grey shares and shares of pictures have Wilson's interval, the widest that a mean of numbers between "
         "0 and 1 can need." + drawn)
 

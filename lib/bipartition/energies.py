@@ -64,11 +64,9 @@ def chan_vese(image: Tensor, background_mask: Tensor) -> Tensor:
     _check(image, background_mask)
     # Centred first: the two squares below would cancel to nothing for a bright, flat picture in float32.
     centred = image - image.mean(dim=(2, 3), keepdim=True)
-    share_background = background_mask.mean(dim=(2, 3))
-    share_foreground = 1 - share_background
-    moment = (background_mask * centred).mean(dim=(2, 3))
-    # The centred picture has mean 0: what the background holds, the foreground lacks (moment and -moment).
-    explained = moment.square() * (_inverse(share_background) + _inverse(share_foreground))
+    # Each mask is summed up by itself: 1 less the other's share would be all rounding where one region is small.
+    explained = sum((mask * centred).mean(dim=(2, 3)).square() * _inverse(mask.mean(dim=(2, 3)))
+                    for mask in (1 - background_mask, background_mask))
     return (centred.square().mean(dim=(2, 3)) - explained).mean(dim=1)
 
 

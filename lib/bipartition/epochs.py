@@ -19,6 +19,7 @@ from bipartition.cuts import random_crops
 from bipartition.datasets.prepare import Split
 from bipartition.devices import average_statistics, mean_over_processes, my_share, sent
 from bipartition.learners import JudgeLearner, Learner
+from bipartition.rows import WARM_UP
 
 __all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
 
@@ -163,7 +164,7 @@ def _refuse_broken_weights(learner: Learner, configuration: Configuration, epoch
         raise FloatingPointError(
             f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}: its last step, "
             f"{steps}, left {len(broken)} of {len(named)} weights not finite, {broken[0]} first; try a smaller "
-            "classifier_rate or decoder_rate")
+            f"{_rates(configuration)}")
 
 
 def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,
@@ -180,4 +181,11 @@ def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Seq
             raise FloatingPointError(
                 f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}, step "
                 f"{step + 1}: {', '.join(broken)}, not finite; pictures {named}{more}; "
-                "try a smaller classifier_rate or decoder_rate")
+                f"try a smaller {_rates(configuration)}")
+
+
+def _rates(configuration: Configuration) -> str:
+    """The rates that this run reads, by the names that they have in a profile."""
+    if configuration.row == WARM_UP:
+        return "warmup_rate"
+    return " or ".join(sorted(name for name in configuration.decisive() if name.endswith("_rate") and name != "warmup_rate"))

@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import itertools
 import os
+import shlex
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from bipartition.rows import ROWS, WARM_UP
 from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
 from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
-__all__ = ["main", "reproduce", "request_for"]
+__all__ = ["FAILURES", "INTERRUPTED", "main", "reproduce", "request_for"]
 
 
 PROCESSES = launched()
@@ -136,6 +137,9 @@ def _bookkeeping(request: Request, tasks: list[Task]) -> Callable[[Task], Callab
             missing = [str(path) for path in task.outputs if not path.is_file()]
             if missing:
                 raise RuntimeError(f"{task.name} ended without writing {', '.join(missing)}")
+            if load_profile(request.profile_argument) != request.profile:
+                raise RuntimeError(f"{request.profile_argument} was changed while {task.name} was at work, whose notebook may "
+                                   "have read either; start again, and what does not fit is made anew")
             if FIRST:
                 remember(task, request.folder, made_from)
             _together()
@@ -224,15 +228,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if "report" not in request.steps and "train" in request.steps and request.notebooks:
-        _say(f"figures, tables and report: make reproduce PROFILE={request.profile_argument}")
+        _say(f"figures, tables and report: make reproduce PROFILE={shlex.quote(request.profile_argument)}")
     return 0
 
 
 def _say_sizes(request: Request) -> None:
     """Where a data set is prepared for a profile that does not train on it: at which size, and which profiles do."""
     for dataset in request.datasets:
-        known = {name: load_profile(name) for name in profile_names()} if dataset not in request.profile.datasets else {}
-        users = [f"PROFILE={name} at {one.size(dataset)}" for name, one in known.items() if dataset in one.datasets]
+        users = []
+        for name in profile_names() if dataset not in request.profile.datasets else ():
+            with contextlib.suppress(ValueError):  # a broken one concerns whoever asks for it
+                one = load_profile(name)
+                users += [f"PROFILE={name} at {one.size(dataset)}"] if dataset in one.datasets else []
         if users:
             _say(f"{dataset}: at {request.profile.size(dataset)} pixels, the size of the profile {request.profile.name!r}, "
                  f"which does not train on it; what does is {' and '.join(users)}")

@@ -109,6 +109,7 @@ ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
         name="chan_vese", title="Chan-Vese + classification", letter="e",
         network="bipartition", energy="chan_vese",
         about="Figure 1, Algorithm 1: two regions of constant colour, and a classifier that names one of them.",
+        changed_in=9,
         paper=_table_row(0.86, 0.82, 0.83, 0.79, 0.65, 0.65),
     ),
     Row(
@@ -121,7 +122,7 @@ ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
         name="chan_vese_only", title="Chan-Vese only", letter="c",
         network="autoencoder", energy="chan_vese",
         about="An auto-encoder that minimises (7) without its area term: precise, and blind to meaning.",
-        settings=NOTHING_HOLDS_THE_FOREGROUND,
+        settings=NOTHING_HOLDS_THE_FOREGROUND, changed_in=9,
     ),
     # F and B so stiff that neither can explain a whole picture.
     Row(

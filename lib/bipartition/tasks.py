@@ -63,7 +63,7 @@ DRAWINGS = {
         step="table", shows="table1", pictures=("table1", "spread"),
         pages=("table1.csv", "table1.md", "seeds.csv", "pictures.csv", "measures.csv", "measures.md", "claims.csv",
                "claims.md"),
-        code=("charts.py", "tables.py", "measures.py", "evaluation.py", "contours.py", "baselines.py", "claims.py",
+        code=("charts.py", "tables.py", "measures.py", "contours.py", "baselines.py", "claims.py",
               "sensitivities.py", *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
     "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
@@ -191,7 +191,7 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
 def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
     dataset = request.profile.sets[drawing.shows]
     outputs = [*(f"figures/{picture}.{kind}" for picture in drawing.pictures for kind in ("png", "pdf")), *drawing.pages]
-    code = ("figures.py", "companion.py", "finished.py", *drawing.code)
+    code = ("figures.py", "companion.py", "finished.py", "evaluation.py", *drawing.code)
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),

@@ -104,6 +104,8 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     accelerator.wait_for_everyone()  # all have read what the first now writes
     if accelerator.is_main_process:
         files.sweep(folder)
+        if (folder / "metrics.json").is_file() and not runs.is_finished(folder, made_by):
+            report(f"{folder}: replaces a run that other settings, pictures, first weights or code have made")
         # Before the new configuration is written: it must never stand beside numbers that another one made.
         (folder / "metrics.json").unlink(missing_ok=True)
         files.write_json(folder / "config.json", config | {"minutes": None})
@@ -123,7 +125,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
             minutes += (time.perf_counter() - began) / 60
             files.write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False, lineterminator="\n"))
             _save_checkpoint(folder, config, learner, schedulers, history, minutes)
-            rate = steps * configuration.batch_size / (time.perf_counter() - began)
+            rate = steps * min(configuration.batch_size, len(train.labels)) / (time.perf_counter() - began)
             report(_line(configuration, history[-1], rate))
         if accelerator.is_main_process:
             _finish(folder, learner, val, prepared, accelerator, config | {"minutes": round(minutes, 3)})
@@ -131,7 +133,9 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
         kept = f"the state after epoch {len(history)} is kept in {folder / 'checkpoint.pt'}" if history else (
             "no state was kept yet")
         raise FloatingPointError(f"{error}; {kept}") from None
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):  # the latter on a CPU
+            raise
         raise RuntimeError(_too_large(configuration, accelerator, train)) from error
 
 
@@ -267,10 +271,12 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     if configuration.network != "autoencoder" and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
-    if configuration.batch_size == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
+    together = min(configuration.batch_size, len(prepared.split("train").labels))
+    if together == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
         name = "warmup_batch_size" if configuration.row == WARM_UP else "batch_size"
-        raise ValueError(f"{name} = {processes} leaves batch norm one number in each channel of the last maps at size "
-                         f"{configuration.size}; write {2 * processes} or more, or take larger pictures")
+        raise ValueError(f"{name} = {configuration.batch_size} leaves batch norm one number in each channel of the last maps "
+                         f"at size {configuration.size}, from {together} of {len(prepared.split('train').labels)} pictures at "
+                         f"a time; write {2 * processes} or more, or take larger pictures, or more")
 
 
 def _normalises(configuration: Configuration) -> bool:

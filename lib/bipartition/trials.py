@@ -20,6 +20,7 @@ import yaml
 
 from bipartition import files, runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, warm_up_configuration
+from bipartition.pipeline import FAILURES, INTERRUPTED
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP, table_classes
 
@@ -108,9 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_columns(path)
         _, result = trial(profile, dataset, options.row, options.seed, settings)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
-    except (RuntimeError, ValueError, OSError, ArithmeticError) as error:
+    except FAILURES as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     line = {"dataset": dataset, "row": options.row, "seed": options.seed,

@@ -52,7 +52,7 @@ class DataSet(ABC):
         return self._items
 
     def stamp(self) -> str:
-        """Changes whenever `items` or `read` would give something else: a digest of names, labels, splits, file sizes."""
+        """Digest of names, labels, splits and file sizes: a file replaced by one of as many bytes goes unnoticed."""
         digest = hashlib.sha256()
         for item in self._items:
             sizes = [_size(path) for path in self.files(item)]
@@ -97,7 +97,8 @@ def limited(items: Iterable[Item], *, train: int | None, val: int | None) -> lis
 def read_photograph(path: Path | BinaryIO, size: int, *, turned: bool = True) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode a photograph of any kind and squash it to a square.
 
-    Palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on white.
+    Palette, grey, 16-bit grey and CMYK become RGB; transparency is laid on white.  Grey in floating point is spread from its
+    darkest to its brightest pixel.
 
     Parameters
     ----------
@@ -134,6 +135,10 @@ def read_photograph(path: Path | BinaryIO, size: int, *, turned: bool = True) ->
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "I" or image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # Pillow would cut it to 0 and 1
+        grey = np.nan_to_num(np.asarray(image), posinf=0, neginf=0)
+        spread = (grey - grey.min()) / max(float(np.ptp(grey)), np.finfo(np.float32).tiny)
+        return Image.fromarray((255 * spread).round().astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
