@@ -236,7 +236,8 @@ class TestTrainRow:
     def test_another_configuration_trains_anew(self, cartoons, tmp_path):
         train(tiny(), cartoons, tmp_path)
         folder, lines = train(tiny(lambda1=2.0), cartoons, tmp_path)
-        assert len(lines) == 4 and "replaces a run" in lines[1] and files.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
+        assert len(lines) == 4 and "replaces a run" in lines[1]
+        assert files.read_json(folder / "config.json")["configuration"]["lambda1"] == 2.0
 
     def test_a_setting_that_the_row_does_not_read_trains_nothing(self, cartoons, tmp_path):
         folder, _ = train(tiny(casm_area=1.0), cartoons, tmp_path)
