@@ -59,9 +59,8 @@ class Table(NamedTuple):
 
 def write_provenance(profile: Profile) -> None:
     """``provenance.json``: commit, versions, machine; configuration, device, precision and minutes of each run that counts."""
-    stale = _stale(profile)
-    finished = {name: {key: config.get(key) for key in RECORDED} for name, config in _finished(profile).items()
-                if name not in stale}
+    finished = {name: {key: config.get(key) for key in RECORDED} for name, (config, counts) in _finished(profile).items()
+                if counts}
     files.write_json(
         profile.folder / "provenance.json",
         {
@@ -89,16 +88,15 @@ def write_report(profile: Profile) -> None:
     files.write_text(folder / "report.html", text)
 
 
-def _finished(profile: Profile) -> dict[str, dict[str, Any]]:
-    """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last."""
-    return {f"{dataset}/{row}/seed{seed}": files.read_json(folder / "config.json")
-            for dataset in profile.datasets for row in (*ROWS, WARM_UP)
-            for seed, folder in runs.finished_seeds(profile.name, dataset, row).items()}
+def _finished(profile: Profile) -> dict[str, tuple[dict[str, Any], bool]]:
+    """``config.json`` of every finished run by ``dataset/row/seed<k>``, in the order of the rows, the warm-up last.
 
-
-def _stale(profile: Profile) -> set[str]:
-    """Those of the finished runs that today's profile, code, data or first weights would make otherwise: no table has them."""
-    return {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
+    And whether it counts: today's profile, code, data or first weights would make the others otherwise, and no table has them.
+    """
+    stale = {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
+    found = {f"{dataset}/{row}/seed{seed}": folder for dataset in profile.datasets for row in (*ROWS, WARM_UP)
+             for seed, folder in runs.finished_seeds(profile.name, dataset, row).items()}
+    return {name: (files.read_json(folder / "config.json"), name not in stale) for name, folder in found.items()}
 
 
 def _page(path: Path) -> Table | None:
@@ -149,11 +147,10 @@ def _readings(profile: Profile) -> Table:
 
 def _runs(profile: Profile) -> Table:
     rows = []
-    stale = _stale(profile)
-    for name, config in _finished(profile).items():
+    for name, (config, counts) in _finished(profile).items():
         metrics = files.read_json(profile.folder / "runs" / name / "metrics.json")
         numbers = [_number(metrics.get(key)) for key in ("accuracy", "mean_iou", "area", "grey")]
-        rows.append([f"({name})" if name in stale else name, *numbers,
+        rows.append([name if counts else f"({name})", *numbers,
                      f"{config['parameters']:,}" if "parameters" in config else "–", _duration(config.get("minutes") or 0),
                      str(config.get("device", "–")), str(config.get("precision", "–"))])
     return Table(["run", "accuracy", "mean IoU", "area", "grey share", "parameters", "time", "device", "precision"], rows)
