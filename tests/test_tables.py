@@ -215,6 +215,9 @@ def test_each_picture_by_itself_adds_up_to_the_table(prepared):
     mask = prepared.part.masks[1]
     assert second["class"].tolist() == [LABELS[1]] * 2
     assert np.allclose(second["object"], ((mask > 0) & (mask < 255)).sum() / (mask < 255).sum())
+    areas = {one["id"]: one["area"] for one in found.lines["casm"][3]["per_image"]}
+    third = pictures[(pictures["row"] == "casm") & (pictures["seed"] == 3)]
+    assert np.allclose(third["area"], third["picture"].map(areas)) and third["area"].nunique() > 1
     means = pictures.groupby(["row", "class"])["iou"].mean().groupby("row").mean()
     table = table1(found)
     assert means.to_dict() == {row: pytest.approx(line(table, row, "mean")["iou"]) for row in ("casm", "otsu")}

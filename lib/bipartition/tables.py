@@ -34,7 +34,7 @@ __all__ = ["COLUMNS", "NO_SEED", "PICTURE_COLUMNS", "SEED_COLUMNS", "Measured", 
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
 SEED_COLUMNS = ("dataset", "row", "seed", "class", "iou", "boundary_f", "area", "grey", "collapsed")
-PICTURE_COLUMNS = ("row", "seed", "class", "picture", "object", "iou")
+PICTURE_COLUMNS = ("row", "seed", "class", "picture", "object", "iou", "area")
 NO_SEED = -1
 """Stands for the seed of what needs no training."""
 
@@ -220,18 +220,20 @@ def object_shares(masks: np.ndarray) -> np.ndarray:
 
 
 def pictures_table(found: Measured, prepared: Any) -> pd.DataFrame:
-    """IoU of every picture of Table 1's classes, to plot or to group.
+    """IoU of every picture of Table 1's classes, and the area of its mask, to plot or to group.
 
     Returns
     -------
     pandas.DataFrame
         With exactly `PICTURE_COLUMNS`: a line for each row or baseline, seed (`NO_SEED` for baselines) and picture, by its name
-        in the data set; ``object`` is the share of its pixels, void ones left out, that the object fills.
+        in the data set; ``object`` is the share of its pixels, void ones left out, that the object fills, ``area`` the mean
+        of 1 - phi.
     """
     split, mine = prepared.split("val"), np.flatnonzero(np.isin(found.groups, found.classes))
     about = {"class": found.groups[mine], "picture": np.asarray(split.ids)[mine], "object": object_shares(split.masks[mine])}
-    parts = [pd.DataFrame({"row": name, "seed": seed} | about | {"iou": values[mine]})
-             for name in found.lines for seed, values in found.numbers(name, "iou").items()]
+    numbers = {name: [found.numbers(name, key) for key in ("iou", "area")] for name in found.lines}
+    parts = [pd.DataFrame({"row": name, "seed": seed} | about | {"iou": values[mine], "area": areas[seed][mine]})
+             for name, (ious, areas) in numbers.items() for seed, values in ious.items()]
     return pd.concat(parts, ignore_index=True)[list(PICTURE_COLUMNS)]
 
 
