@@ -117,7 +117,8 @@ def load_profile(name: str | Path) -> Profile:
         for dataset in dict.fromkeys((*profile.datasets, *profile.per_dataset)):
             for row in ROWS:
                 _check_merged(profile, dataset, row)
-                for setting in profile.per_row.get(row, {}).keys() - _merged(profile, dataset, row, 0).decisive().keys():
+                read = _merged(profile, dataset, row, 0).decisive()
+                for setting in sorted(profile.per_row.get(row, {}).keys() - read.keys()):
                     raise ValueError(f"per_row: {row}: {setting}: this row does not read it, with the other settings as they "
                                      "are; take it out, or set it in training for the rows that do")
     except ValueError as error:

@@ -246,7 +246,7 @@ def _too_large(configuration: Configuration, accelerator: Accelerator, train: Sp
     half = ", ".join(f"{name}: {max(1, size // 2)}" for name, size in sizes.items())
     return (f"{configuration.row} on {configuration.dataset}: the memory of {device_name(accelerator)} does not hold pictures "
             f"of {configuration.size} x {configuration.size} with {now} beside the {train.images.nbytes / 1e9:.1f} GB of the "
-            f"training part; write {half} in the profile, or end what else uses the card")
+            f"training part; write {half} in the profile, or end what else uses that memory")
 
 
 def _silent(line: str) -> None:
