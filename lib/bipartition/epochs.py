@@ -163,8 +163,8 @@ def _refuse_broken_weights(learner: Learner, configuration: Configuration, epoch
         broken = [name for name, good in zip(named, finite.tolist(), strict=True) if not good]
         raise FloatingPointError(
             f"{configuration.row} on {configuration.dataset}, seed {configuration.seed}, epoch {epoch + 1}: its last step, "
-            f"{steps}, left {len(broken)} of {len(named)} weights not finite, {broken[0]} first; try a smaller "
-            f"{_rates(configuration)}")
+            f"{steps}, left {len(broken)} of {len(named)} weights not finite, {broken[0]} first; "
+            f"try a smaller {_rates(configuration)}")
 
 
 def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Sequence[str], configuration: Configuration,

@@ -137,9 +137,6 @@ def _bookkeeping(request: Request, tasks: list[Task]) -> Callable[[Task], Callab
             missing = [str(path) for path in task.outputs if not path.is_file()]
             if missing:
                 raise RuntimeError(f"{task.name} ended without writing {', '.join(missing)}")
-            if load_profile(request.profile_argument) != request.profile:
-                raise RuntimeError(f"{request.profile_argument} was changed while {task.name} was at work, whose notebook may "
-                                   "have read either; start again, and what does not fit is made anew")
             if FIRST:
                 remember(task, request.folder, made_from)
             _together()
@@ -235,11 +232,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say_sizes(request: Request) -> None:
     """Where a data set is prepared for a profile that does not train on it: at which size, and which profiles do."""
     for dataset in request.datasets:
+        if dataset in request.profile.datasets:
+            continue
         users = []
-        for name in profile_names() if dataset not in request.profile.datasets else ():
+        for name in profile_names():
             with contextlib.suppress(ValueError):  # a broken one concerns whoever asks for it
                 one = load_profile(name)
-                users += [f"PROFILE={name} at {one.size(dataset)}"] if dataset in one.datasets else []
+                if dataset in one.datasets:
+                    users.append(f"PROFILE={name} at {one.size(dataset)}")
         if users:
             _say(f"{dataset}: at {request.profile.size(dataset)} pixels, the size of the profile {request.profile.name!r}, "
                  f"which does not train on it; what does is {' and '.join(users)}")

@@ -117,10 +117,6 @@ def load_profile(name: str | Path) -> Profile:
         for dataset in dict.fromkeys((*profile.datasets, *profile.per_dataset)):
             for row in ROWS:
                 _check_merged(profile, dataset, row)
-                read = _merged(profile, dataset, row, 0).decisive()
-                for setting in sorted(profile.per_row.get(row, {}).keys() - read.keys()):
-                    raise ValueError(f"per_row: {row}: {setting}: this row does not read it, with the other settings as they "
-                                     "are; take it out, or set it in training for the rows that do")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return profile
@@ -152,12 +148,15 @@ def _merged(profile: Profile, dataset: str, row: str, seed: int) -> Configuratio
 def _check_merged(profile: Profile, dataset: str, row: str) -> None:
     """Refuse what a run would refuse, and say where in the profile it stands."""
     try:
-        _merged(profile, dataset, row, 0)
+        read = _merged(profile, dataset, row, 0).decisive()
     except SettingError as error:
         places = {f"per_row: {row}": profile.per_row.get(row, {}),
                   f"per_dataset: {dataset}": profile.per_dataset.get(dataset, {}), "training": profile.training}
         where = next((f"{place}: " for place, settings in places.items() if error.setting in settings), "")
         raise ValueError(f"{where}{error}") from error
+    if unread := sorted(profile.per_row.get(row, {}).keys() - read.keys()):
+        raise ValueError(f"per_row: {row}: {unread[0]}: this row does not read it, with the other settings as they are; take "
+                         "it out, or set it in training for the rows that do")
 
 
 class _EachKeyOnce(yaml.SafeLoader):

@@ -231,9 +231,9 @@ def pictures_table(found: Measured, prepared: Any) -> pd.DataFrame:
     """
     split, mine = prepared.split("val"), np.flatnonzero(np.isin(found.groups, found.classes))
     about = {"class": found.groups[mine], "picture": np.asarray(split.ids)[mine], "object": object_shares(split.masks[mine])}
-    numbers = {name: [found.numbers(name, key) for key in ("iou", "area")] for name in found.lines}
-    parts = [pd.DataFrame({"row": name, "seed": seed} | about | {"iou": values[mine], "area": areas[seed][mine]})
-             for name, (ious, areas) in numbers.items() for seed, values in ious.items()]
+    parts = [pd.DataFrame({"row": name, "seed": seed} | about
+                          | {key: _values(metrics, key, found.groups)[mine] for key in ("iou", "area")})
+             for name, by_seed in found.lines.items() for seed, metrics in by_seed.items()]
     return pd.concat(parts, ignore_index=True)[list(PICTURE_COLUMNS)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bipartition import files, runs
 from bipartition.configuration import Configuration
-from bipartition.profiles import Profile, configuration_for, training_command
+from bipartition.profiles import Profile, configuration_for, load_profile, training_command
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 from bipartition.stamps import Task, file_digest
 
@@ -282,6 +282,9 @@ def _executed(request: Request, name: str, source: Path, parameters: dict[str, A
     def action() -> None:
         from bipartition.notebooks import execute
         execute(source, copy, parameters)
+        if "profile" in parameters and load_profile(request.profile_argument) != request.profile:
+            raise RuntimeError(f"{request.profile_argument} was changed while {name} was at work, whose notebook may have read "
+                               "either; start again, and what does not fit is made anew")
 
     return Task(name=name, outputs=(*outputs, copy), action=action, **others)
 

@@ -263,7 +263,7 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
         if size % processes:
             raise ValueError(f"{name} = {size} cannot be shared by {processes} processes; start a number of processes that "
                              "divides it, or change it in the profile")
-    pictures = len(prepared.split("train").labels) if processes > 1 else 0
+    pictures = len(prepared.split("train").labels)
     for name, size in sizes.items():
         if pictures < size and pictures % processes:
             raise ValueError(f"{pictures} pictures, fewer than {name} = {size}, cannot be shared by {processes} processes; "
@@ -271,12 +271,12 @@ def _check(configuration: Configuration, prepared: Prepared, processes: int) -> 
     if configuration.network != "autoencoder" and len(prepared.classes) < 2:
         raise ValueError(f"{prepared.name} has pictures of one class only, {prepared.classes[0]} ({prepared.folder}): a "
                          "classifier has nothing to tell apart; add pictures of another, or train a row with an energy only")
-    together = min(configuration.batch_size, len(prepared.split("train").labels))
+    together = min(configuration.batch_size, pictures)
     if together == processes and _last_map_is_one_pixel(configuration) and _normalises(configuration):
         name = "warmup_batch_size" if configuration.row == WARM_UP else "batch_size"
         raise ValueError(f"{name} = {configuration.batch_size} leaves batch norm one number in each channel of the last maps "
-                         f"at size {configuration.size}, from {together} of {len(prepared.split('train').labels)} pictures at "
-                         f"a time; write {2 * processes} or more, or take larger pictures, or more")
+                         f"at size {configuration.size}, from {together} of {pictures} pictures at a time; write "
+                         f"{2 * processes} or more, or take larger pictures, or more")
 
 
 def _normalises(configuration: Configuration) -> bool:
