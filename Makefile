@@ -51,26 +51,23 @@ help: ## this list
 
 env: $(READY) ## make .venv from requirements.lock (done by the others when it is missing)
 
-data: $(READY) ## get and decode the data sets of a profile, or DATASETS="voc2012 oxford-pets"
-	@exec $(PIPELINE) --steps data
+data: ## get and decode the data sets of a profile, or DATASETS="voc2012 oxford-pets"
 
 train: $(READY) ## train the rows of a profile; an interrupted run goes on where it stopped
 	@exec $(PIPELINE) --steps data,train
 
-figures: $(READY) ## draw Figures 4, 5 and 6 from the finished runs; trains nothing
-	@exec $(PIPELINE) --steps figures
+figures: ## draw Figures 4, 5 and 6 from the finished runs; trains nothing
 
-table: $(READY) ## Table 1 from the finished runs; trains nothing
-	@exec $(PIPELINE) --steps table
+table: ## Table 1 from the finished runs; trains nothing
 
-report: $(READY) ## results/PROFILE/report.html from what is there
-	@exec $(PIPELINE) --steps report
+report: ## results/PROFILE/report.html from what is there
 
-pets: $(READY) ## measure the finished runs on Dogs vs. Cats on Oxford-IIIT Pet, which has masks; trains nothing
-	@exec $(PIPELINE) --steps pets
+pets: ## measure the finished runs on Dogs vs. Cats on Oxford-IIIT Pet, which has masks; trains nothing
 
-lessons: $(READY) ## run the notebooks to learn from: copies with their pictures in results/PROFILE/notebooks/
-	@exec $(PIPELINE) --steps lessons
+lessons: ## run the notebooks to learn from: copies with their pictures in results/PROFILE/notebooks/
+
+data figures table report pets lessons: $(READY)
+	@exec $(PIPELINE) --steps $@
 
 reproduce: $(READY) ## data, training, figures, table, report: whatever is missing or out of date
 	@exec $(PIPELINE)

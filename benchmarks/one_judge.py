@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bipartition.companion import open_photographs
 from bipartition.evaluation import CUT
 from bipartition.figures import choose
 from bipartition.lessons import film_strip
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     profile = load_profile(options.profile)
-    photographs = open_photographs(profile, "cartoons").split("val")
+    photographs = profile.prepared("cartoons").split("val")
     chosen = choose(photographs.labels, 8)
     shown = {"picture": np.array(photographs.images[chosen]) / 255, "truth": photographs.masks[chosen, None] > 0}
     for title, (row, settings) in LINES.items():

@@ -4,7 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bipartition import runs
 from bipartition.charts import learning_curves, spread_figure, table_figure
+from bipartition.learners import objective_weights
+from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import ROWS
 
 
@@ -112,3 +115,22 @@ class TestSpreadFigure:
         figure = spread_figure(pictures[:0])
         figure.canvas.draw()
         assert not figure.axes[0].collections
+
+
+@pytest.mark.slow
+def test_curves_of_a_history_keep_training_and_validation_apart(trained, monkeypatch):
+    path, environment = trained
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    profile = load_profile(str(path))
+    table = pd.read_csv(runs.run_folder(profile.name, "cartoons", "chan_vese", 0) / "history.csv")
+    losses, watched = ({curve.get_label(): curve.get_ydata()[-1] for curve in axes.lines}
+                       for axes in learning_curves({"Chan-Vese": table}).axes)
+    last = table.iloc[-1]
+    weights = objective_weights(configuration_for(profile, "cartoons", "chan_vese", 0))
+    assert sum(last.get(name, 0) * weight for name, weight in weights.items()) == pytest.approx(last["loss"], rel=1e-5)
+    assert {"loss", "fidelity", "area", "variation", "foreground", "background"} <= set(losses)
+    assert losses["area"] == last["area"] and losses["loss"] == last["loss"]
+    expected = {"accuracy (training)": "accuracy", "accuracy": "val_accuracy", "area": "val_area", "grey": "val_grey",
+                "IoU": "val_iou"}
+    assert {label: watched[label] for label in expected} == {label: last[name] for label, name in expected.items()}

@@ -13,6 +13,7 @@ from bipartition.figures import (
     NOT_SCORED,
     NOT_TRAINED,
     caption,
+    changed_here,
     choose,
     contact_sheet,
     figure4,
@@ -22,6 +23,7 @@ from bipartition.figures import (
     lowest,
     save,
 )
+from bipartition.profiles import configuration_for, load_profile
 from bipartition.rows import ROWS
 
 COUNT, SIZE = 5, 8
@@ -286,3 +288,29 @@ def test_a_caption_names_the_seed_of_all_runs_or_that_of_each():
     assert text(seed={"casm": 1, "mumford_shah": 1}).endswith("drawn by seed 3. Runs with seed 1.")
     assert text(seed={"mumford_shah": 2, "casm": 0}).endswith("drawn by seed 3. Seeds of the runs: (a) 0, (f) 2.")
     assert text(seed={}).endswith("drawn by seed 3.") and text(seed=5).endswith(" Run with seed 5.")
+
+
+@pytest.mark.parametrize(("profile", "row", "said"), [
+    ("demo", "chan_vese", "Other than in the paper: pictures of 64 pixels, first weights drawn at random (the paper does not "
+                          "say which); how method and training are read: see METHOD.md."),
+    ("demo", "chan_vese_only", "Other than in the paper: pictures of 64 pixels, auto-encoders of width 8 at their first layer, "
+                               "with 3 poolings; how method and training are read: see METHOD.md."),
+    ("paper", "chan_vese", "")])
+def test_a_caption_says_what_is_other_than_in_the_paper_and_nothing_of_what_the_row_does_not_have(profile, row, said):
+    loaded = load_profile(profile)
+    assert changed_here(configuration_for(loaded, loaded.datasets[0], row, 0)) == said
+
+
+def test_a_caption_of_several_rows_says_what_any_of_them_has():
+    demo = load_profile("demo")
+    narrow = configuration_for(demo, "cartoons", "chan_vese_only", 0)
+    assert "auto-encoders of width 8 or 4 at" in changed_here(narrow, dataclasses.replace(narrow, autoencoder_width=4), narrow)
+    both = changed_here(*(configuration_for(demo, "cartoons", row, 0) for row in ("chan_vese", "chan_vese_only")))
+    assert "64 pixels" in both and "auto-encoders of width 8" in both and "first weights drawn at random" in both
+
+
+def test_a_caption_names_the_auto_encoders_also_where_only_their_poolings_are_other_ones():
+    demo = load_profile("demo")
+    configuration = dataclasses.replace(configuration_for(demo, "cartoons", "chan_vese_only", 0), autoencoder_width=64)
+    assert changed_here(configuration) == ("Other than in the paper: pictures of 64 pixels, auto-encoders with 3 poolings; how "
+                                           "method and training are read: see METHOD.md.")

@@ -7,7 +7,6 @@ import yaml
 from torchvision.models import resnet18
 
 from bipartition import files, runs
-from bipartition.companion import open_photographs
 from bipartition.pipeline import main
 from bipartition.profiles import load_profile
 from bipartition.rows import ROWS
@@ -49,7 +48,7 @@ def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
             assert np.load(folder / "masks.npy").shape[1:] == (224, 224)
             mean = files.read_json(folder / "metrics.json")["mean_iou"]
             assert (mean is None) == (dataset == "dogs-vs-cats")
-    prepared = open_photographs(profile, "voc2012")
+    prepared = profile.prepared("voc2012")
     table = table1(line_metrics(profile, "voc2012", prepared, baselines=()))
     measured = table[(table["row"] == "chan_vese") & (table["n"] > 0)]
     assert measured["seeds"].eq(1).all() and measured["iou"].between(0, 1).all()

@@ -18,7 +18,6 @@ import pytest
 import yaml
 
 from bipartition import datasets, files, machine, notebooks, pipeline, runs, stamps, tasks
-from bipartition.companion import open_photographs
 from bipartition.finished import made_today
 from bipartition.notebooks import NotebookError, execute, parameter_names
 from bipartition.pipeline import main, reproduce, request_for
@@ -47,7 +46,7 @@ def stage(places, tiny_profile, monkeypatch):
             (run / "masks.npy").touch()
             files.write_json(run / "metrics.json", {"accuracy": 0.5})
         elif "dataset" in parameters:
-            open_photographs(profile, parameters["dataset"])
+            profile.prepared(parameters["dataset"])
         else:
             for name in tasks.DRAWINGS[target.stem].pictures:
                 for suffix in ("png", "pdf"):
@@ -139,7 +138,7 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
     assert files.read_json(places / "results" / "tiny" / "provenance.json")["minutes"] == 1.25
 
 
-@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("companion.py", DRAWN), ("finished.py", DRAWN),
+@pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("finished.py", DRAWN),
                                               ("charts.py", ["table1"]), ("tables.py", ["table1", "figure6"])])
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
@@ -277,7 +276,7 @@ def test_drawings_that_prepare_their_own_pictures_are_drawn_once(stage, tiny_pro
     before = notebooks.execute
 
     def preparing(source, target, parameters):
-        open_photographs(load_profile(tiny_profile), "cartoons")
+        load_profile(tiny_profile).prepared("cartoons")
         before(source, target, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -733,9 +732,7 @@ def beside(places, tmp_path, monkeypatch):
     def write(name, code):
         nbformat.write(notebook(code, parameters="profile = dataset = row = ''\nseed = 0"), folder / f"{name}.ipynb")
 
-    write("01_prepare_data", "from bipartition.companion import open_photographs\n"
-                             "from bipartition.profiles import load_profile\n"
-                             "open_photographs(load_profile(profile), dataset)")
+    write("01_prepare_data", "from bipartition.profiles import load_profile\nload_profile(profile).prepared(dataset)")
 
     def run(code):
         write("02_train_row", f"import os, pathlib, time\nfrom bipartition import files, runs\n"

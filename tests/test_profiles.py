@@ -85,7 +85,7 @@ def test_a_profile_cannot_be_changed_after_loading(written):
         ({"training": "[32]"}, ["training", "name: value"]),
         ({"training": None}, ["'training'", "missing"]),
         ({"rows": "[chanvese]"}, ["'chanvese'", "chan_vese", "mumford_shah"]),
-        ({"rows": "chan_vese"}, ["row = ", "list"]),
+        ({"rows": "chan_vese"}, ["rows = ", "list"]),
         ({"per_row": "{chanvese: {epochs: 2}}"}, ["'chanvese'", "chan_vese"]),
         ({"per_row": "{chan_vese: {size: 64}}"}, ["size", "per_dataset"]),
         ({"per_row": "{casm: {epoch: 2}}"}, ["'epoch'", "epochs"]),

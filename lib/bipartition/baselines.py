@@ -48,12 +48,7 @@ def centred_ellipse(images: np.ndarray) -> np.ndarray:
 
 def otsu(images: np.ndarray) -> np.ndarray:
     """Otsu's cut of the grey values; the smaller half is the object.  A picture of one grey value has no object."""
-    halves = _checked_and_empty(images)
-    for half, image in zip(halves, images, strict=True):
-        picture = grey(image[None])[0]
-        if np.ptp(picture) > 0:
-            half[:] = picture > threshold_otsu(picture)
-    return _stored(smaller_region(halves))
+    return _smaller_halves(images, lambda picture: picture > threshold_otsu(picture))
 
 
 def two_means(images: np.ndarray) -> np.ndarray:
@@ -86,12 +81,7 @@ def classical_chan_vese(images: np.ndarray) -> np.ndarray:
 
     Slow, see `CHAN_VESE_STEPS`.
     """
-    halves = _checked_and_empty(images)
-    for half, image in zip(halves, images, strict=True):
-        picture = grey(image[None])[0]
-        if np.ptp(picture) > 0:
-            half[:] = chan_vese(picture, mu=0.1, max_num_iter=CHAN_VESE_STEPS)
-    return _stored(smaller_region(halves))
+    return _smaller_halves(images, lambda picture: chan_vese(picture, mu=0.1, max_num_iter=CHAN_VESE_STEPS))
 
 
 def grabcut(images: np.ndarray) -> np.ndarray:
@@ -144,6 +134,16 @@ def grey(images: np.ndarray) -> np.ndarray:
 def smaller_region(halves: np.ndarray) -> np.ndarray:
     """Flip those boolean masks (N, S, S) that cover more than half of their picture."""
     return halves ^ (halves.mean(axis=(1, 2)) > 0.5)[:, None, None]
+
+
+def _smaller_halves(images: np.ndarray, cut: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The smaller half of each picture as `cut` divides its grey values; nothing where all are one value."""
+    halves = _checked_and_empty(images)
+    for half, image in zip(halves, images, strict=True):
+        picture = grey(image[None])[0]
+        if np.ptp(picture) > 0:
+            half[:] = cut(picture)
+    return _stored(smaller_region(halves))
 
 
 def _means(pixels: np.ndarray, member: np.ndarray) -> np.ndarray:

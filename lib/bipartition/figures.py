@@ -15,12 +15,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bipartition import files
+from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
 from bipartition.rows import ROWS
 
-__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "choose", "contact_sheet", "figure4", "figure5", "figure6",
-           "figure6_worst", "lowest", "save"]
+__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "changed_here", "choose", "contact_sheet", "figure4", "figure5",
+           "figure6", "figure6_worst", "lowest", "save"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
@@ -38,7 +39,7 @@ GAP = 0.03
 FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 """Columns (a) to (f) of Figure 4, and those of further rows."""
 NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
-PICTURE, MASK, FOREGROUND, BACKGROUND = "$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$"
+PICTURE, MASK, FOREGROUND, BACKGROUND = QUARTET = ("$I$", r"$1-\phi$", r"$(1-\phi)\odot I$", r"$\phi\odot I$")
 TRUTH = "truth"
 FIGURE6_COLUMNS = (PICTURE, TRUTH, MASK, FOREGROUND, BACKGROUND)
 NOT_TRAINED, NOT_SCORED = "not trained", "no object"
@@ -50,7 +51,7 @@ def choose(labels: Sequence[int], count: int, seed: int = 0) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a wrong number, under the name that it has in a notebook.
+        If `count` is no whole number from 1 or `seed` none from 0; the message has the names of a notebook's parameters.
     """
     for name, value, least in (("pictures", count, 1), ("picture_seed", seed, 0)):
         if type(value) is not int or value < least:
@@ -81,7 +82,6 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
     indices : sequence of int
         Pictures to show, one set below the other; see `choose`.
     """
-    sides = (PICTURE, MASK, FOREGROUND, BACKGROUND)
     figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, row_gap=0.08, left=0.26,
                            top=0.4)
     for column, name in enumerate(FIGURE4_ROWS):
@@ -93,7 +93,7 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
         _head(panels[0, column], "\n".join(head))
         if len(FIGURE4_ROWS) > 6:  # heads would touch
             panels[0, column].title.set_fontsize(STYLE["axes.titlesize"] * 5.5 / len(FIGURE4_ROWS))
-    for axes, side in zip(panels[:, 0], sides * len(indices), strict=True):
+    for axes, side in zip(panels[:, 0], QUARTET * len(indices), strict=True):
         axes.set_ylabel(side, labelpad=3)
     return figure
 
@@ -101,7 +101,7 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
 def figure5(images: np.ndarray, masks: np.ndarray | None, indices: Sequence[int], *, soft: bool = False) -> Figure:
     """One experiment on many pictures, two groups side by side: I, 1 - phi (not cut if `soft`), (1 - phi) I and phi I."""
     lines = [_quartet(images[index], _one(masks, index), soft=soft) for index in indices]
-    return _two_groups(lines, (PICTURE, MASK, FOREGROUND, BACKGROUND))
+    return _two_groups(lines, QUARTET)
 
 
 def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float], names: Sequence[str],
@@ -121,10 +121,12 @@ def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, iou
     indices : sequence of int
         Pictures to show.
     """
-    lines = _beside_truth(images, truth, masks, indices)
-    scored = [masks is not None and not np.isnan(ious[index]) for index in indices]
-    notes = [f"{names[index]} {ious[index]:.2f}" if known else names[index]
-             for index, known in zip(indices, scored, strict=True)]
+    lines, notes = [], []
+    for index in indices:
+        picture, *rest = _quartet(images[index], _one(masks, index))
+        lines.append([picture, _truth(truth[index]), *rest])
+        scored = masks is not None and not np.isnan(ious[index])
+        notes.append(f"{names[index]} {ious[index]:.2f}" if scored else names[index])
     return _two_groups(lines, FIGURE6_COLUMNS, notes=notes)
 
 
@@ -202,6 +204,23 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapp
     return " ".join(f"{texts[name]} {pictures}{run} {note}".split())
 
 
+def changed_here(*configurations: Configuration) -> str:
+    """What a caption has to say: how pictures, networks and first weights differ from the paper's, where the rows have them."""
+    changed: dict[str, list[str]] = {}
+    for configuration in configurations:
+        for name, value in configuration.decisive().items():
+            if name in DEFAULTS and value != DEFAULTS[name] and str(value) not in changed.setdefault(name, []):
+                changed[name].append(str(value))
+    words = {
+        "size": "pictures of {} pixels",
+        "autoencoder_width": "auto-encoders of width {} at their first layer",
+        "autoencoder_poolings": "with {} poolings" if "autoencoder_width" in changed else "auto-encoders with {} poolings",
+        "weights": "first weights drawn at random (the paper does not say which)",
+    }
+    said = [text.format(" or ".join(changed[name])) for name, text in words.items() if name in changed]
+    return f"Other than in the paper: {', '.join(said)}; how method and training are read: see METHOD.md." if said else ""
+
+
 def _whose(seed: int | Mapping[str, int] | None) -> str:
     if seed is None or seed == {}:
         return ""
@@ -246,16 +265,6 @@ def _quartet(image: np.ndarray, mask: np.ndarray | None, *, soft: bool = False) 
 
 def _truth(mask: np.ndarray) -> np.ndarray:
     return np.where(mask == VOID, 0.5, (mask > 0).astype(float))
-
-
-def _beside_truth(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None,
-                  indices: Sequence[int]) -> list[list[np.ndarray | None]]:
-    """What `FIGURE6_COLUMNS` show of each picture."""
-    lines = []
-    for index in indices:
-        picture, *rest = _quartet(images[index], _one(masks, index))
-        lines.append([picture, _truth(truth[index]), *rest])
-    return lines
 
 
 @mpl.rc_context(STYLE)

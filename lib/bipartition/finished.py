@@ -1,6 +1,5 @@
 """Finished runs: which of them count today, their masks, and what their networks make of other pictures."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from bipartition import files, runs
-from bipartition.configuration import Configuration, warm_up_configuration
+from bipartition.configuration import DEFAULTS, NAMED, Configuration, warm_up_configuration
 from bipartition.datasets.prepare import checksum_at_hand
-from bipartition.profiles import Profile, configuration_for
+from bipartition.profiles import Profile, configuration_for, training_command
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
-__all__ = ["finished_folders", "first_masks", "made_today", "predicted_masks"]
+__all__ = ["finished_folders", "first_masks", "made_today", "name_stale_runs", "predicted_masks"]
 
 
 def finished_folders(profile: Profile, dataset: str, checksum: str | None,
@@ -23,8 +22,8 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     Parameters
     ----------
     checksum : str or None
-        Of the prepared pictures; None if nobody opened them: they are looked for then, and if they, or what they are made of,
-        are not at hand, a run's own are believed to be today's.
+        Of the prepared pictures.  None looks for them without fetching or decoding any; where there are none, each run is
+        compared with the checksum that it recorded itself.
     """
     checksum = checksum or checksum_at_hand(dataset, profile.size(dataset), profile.options(dataset))
     found: dict[str, dict[int, Path]] = {row: {} for row in rows}
@@ -40,6 +39,23 @@ def finished_folders(profile: Profile, dataset: str, checksum: str | None,
     return found, stale
 
 
+def name_stale_runs(names: Iterable[str], profile: str) -> None:
+    """Print which finished runs today's profile, code, data or first weights would make differently: no page has them.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Such as ``"casm/seed0"``.
+    profile : str
+        As `bipartition.profiles.load_profile` takes it.
+    """
+    for name in names:
+        row, _, seed = name.partition("/seed")
+        command = training_command(profile) if row == WARM_UP else training_command(profile, "", row, seed)
+        print(f"{name} was made by another configuration than today's and is left out; `{command}` makes it anew, in its place "
+              "(first weights are a part of it: was RESNET18_WEIGHTS set then as it is now?)")
+
+
 def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: str) -> dict[str, Any] | None:
     """`bipartition.runs.made_by` of a run as today's profile would make it; None for a warm-up that it does not have."""
     if row != WARM_UP:
@@ -48,8 +64,8 @@ def made_today(profile: Profile, dataset: str, row: str, seed: int, checksum: st
     return runs.made_by(warm_up_configuration(any_row), checksum) if any_row.warmup_epochs else None
 
 
-def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
-    """Seed and foreground masks of the first run that has left any, of a row's `finished_folders`; None if there is none.
+def first_masks(folders: Mapping[int, Path]) -> tuple[int | None, np.ndarray | None]:
+    """Seed and foreground masks of the first of a row's `finished_folders` that has left any; None for both if none has.
 
     The masks are uint8, shape (N, S, S), ``round(255 (1 - phi))``, in the order of ``prepared.split("val")``.
 
@@ -65,7 +81,7 @@ def first_masks(folders: Mapping[int, Path]) -> tuple[int, np.ndarray] | None:
             return seed, np.load(path, mmap_mode="r")
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path} holds no masks, or is damaged; delete it, and `make train` makes the run anew") from error
-    return None
+    return None, None
 
 
 def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -95,7 +111,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     from bipartition.prediction import predict
 
     recorded = files.read_json(folder / "config.json")["configuration"]
-    known = {field.name for field in dataclasses.fields(Configuration)}
+    known = DEFAULTS.keys() | NAMED
     configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
     if configuration.size != images.shape[-1]:
         raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "

@@ -1,6 +1,6 @@
 """What the learning notebooks share: photographs at hand, descents on a mask without a network, film strips and diagrams."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -9,13 +9,16 @@ import torch
 from matplotlib.figure import Figure
 from skimage import data
 from skimage.transform import resize
-from torch import Tensor, nn
+from torch import Tensor
 
 from bipartition.figures import COLOURS, STYLE, WIDTH
 from bipartition.networks import BiPartitionNetwork
 
 __all__ = ["Descent", "descend_mask", "descend_mask_and_matrices", "film_strip", "network_diagram", "photograph",
            "two_balls"]
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+"""Of the classifier, each of which gives a map to the decoders."""
 
 
 class Descent(NamedTuple):
@@ -63,14 +66,29 @@ def descend_mask(loss: Callable[[Tensor], Tensor], logits: Tensor, *, steps: int
     keep : collection of int
         After how many steps phi is kept; the end is always.
     """
-    return _descend(lambda phi, matrices: loss(phi), logits, None, steps=steps, rates=(rate, 0.0), keep=keep)
+    return descend_mask_and_matrices(loss, logits, (), steps=steps, rate=rate, keep=keep)
 
 
-def descend_mask_and_matrices(loss: Callable[[Tensor, Tensor, Tensor], Tensor], logits: Tensor,
-                              matrices: tuple[Tensor, Tensor], *, steps: int = 300, rate: float = 0.3,
-                              matrix_rate: float = 0.05, keep: Collection[int] = ()) -> Descent:
+def descend_mask_and_matrices(loss: Callable[..., Tensor], logits: Tensor, matrices: tuple[Tensor, ...], *,
+                              steps: int = 300, rate: float = 0.3, matrix_rate: float = 0.05,
+                              keep: Collection[int] = ()) -> Descent:
     """The same on phi, F and B at once; `loss` takes the three, and `matrices` are the first F and B."""
-    return _descend(lambda phi, pair: loss(phi, *pair), logits, matrices, steps=steps, rates=(rate, matrix_rate), keep=keep)
+    logits, *matrices = (one.clone().requires_grad_(True) for one in (logits, *matrices))
+    optimiser = torch.optim.Adam([{"params": [logits], "lr": rate}, {"params": matrices, "lr": matrix_rate}])
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
+    losses, masks = [], {}
+    for step in range(steps):
+        phi = torch.sigmoid(logits)
+        if step in keep:
+            masks[step] = phi.detach()
+        value = loss(phi, *matrices).sum()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(value.item())
+    masks[steps] = torch.sigmoid(logits).detach()
+    return Descent(losses, masks, tuple(matrix.detach() for matrix in matrices) or None)
 
 
 def two_balls(count: int, size: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -160,7 +178,7 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
     axes.set(xlim=(-0.1, 12), ylim=(0, 7.9))
     axes.set_axis_off()
     _box(axes, 0, 6.4, f"$I$\n{shapes['image']}", "white", width=1.5)
-    for place, stage in enumerate(("stem", "layer1", "layer2", "layer3", "layer4")):
+    for place, stage in enumerate(STAGES):
         x = 1.95 + 1.7 * place
         _box(axes, x, 6.4, f"{stage}\n{shapes[stage]}", COLOURS[5], width=1.45)
         _arrow(axes, (x - (0.45 if place == 0 else 0.25), 6.9), (x - 0.03, 6.9))
@@ -173,7 +191,7 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
     for place, (name, letter) in enumerate(decoders):
         x = 0.2 + 3.95 * place
         _arrow(axes, (max(x + 1.8, 2.2), 5.45), (max(x + 1.8, 2.2), 4.95))
-        _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes[name + '.in']}", COLOURS[4], width=3.6)
+        _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes['combined']}", COLOURS[4], width=3.6)
         _arrow(axes, (x + 1.8, 3.85), (x + 1.8, 3.45))
         _box(axes, x, 2.4, f"3×3, upsampled, sigmoid\n{letter}: {shapes[name]}", COLOURS[4], width=3.6)
     for place, (name, letter) in enumerate((("$(1-\\phi)\\odot I$", "\\hat f"), ("$\\phi\\odot I$", "\\hat b"))):
@@ -188,62 +206,25 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
     return figure
 
 
-def _descend(loss: Callable, logits: Tensor, matrices: tuple[Tensor, Tensor] | None, *, steps: int, rates: tuple[float, float],
-             keep: Collection[int]) -> Descent:
-    logits = logits.clone().requires_grad_(True)
-    pair = None if matrices is None else tuple(matrix.clone().requires_grad_(True) for matrix in matrices)
-    optimiser = torch.optim.Adam([{"params": [logits], "lr": rates[0]}, {"params": list(pair or ()), "lr": rates[1]}])
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(1, steps))
-    losses, masks = [], {}
-    for step in range(steps):
-        phi = torch.sigmoid(logits)
-        if step in keep:
-            masks[step] = phi.detach()
-        value = loss(phi, pair).sum()
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
-        losses.append(value.item())
-    masks[steps] = torch.sigmoid(logits).detach()
-    return Descent(losses, masks, None if pair is None else tuple(matrix.detach() for matrix in pair))
-
-
 def _shown(picture: Tensor | np.ndarray) -> np.ndarray:
     array = np.asarray(picture, dtype=float)
     array = array[0] if array.ndim == 4 else array
     return (array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)).clip(0, 1)
 
 
-def _shapes(network: BiPartitionNetwork, image: Tensor) -> Mapping[str, str]:
+def _shapes(network: BiPartitionNetwork, image: Tensor) -> dict[str, str]:
     """What passes through the parts of a network, without the batch, as ``64×56×56``."""
-    seen: dict[str, str] = {"image": _times(image)}
-    body = network.classifier.body
-    watched: dict[str, nn.Module] = {"stem": body.maxpool, "logits": body.fc}
-    watched |= {name: getattr(body, name) for name in ("layer1", "layer2", "layer3", "layer4")}
-    decoders = {name: module for name, module in network.named_children() if name.endswith("_decoder")}
-
-    def note(name: str, tensor: Tensor) -> None:
-        seen.setdefault(name, _times(tensor))
-
-    hooks = [module.register_forward_hook(lambda module, given, out, name=name: note(name, out))
-             for name, module in watched.items()]
-    hooks += [module.combine.register_forward_hook(lambda module, given, out, name=name: note(f"{name}.in", given[0]))
-              for name, module in decoders.items()]
     training = network.training
-    try:
-        with torch.no_grad():
-            partition = network.eval().segment(image)  # in which no running statistics move
-    finally:
-        network.train(training)
-        for hook in hooks:
-            hook.remove()
-    maps = (partition.background_mask, *(partition.matrices or ()))
-    return seen | {name: _times(one) for name, one in zip(decoders, maps, strict=True)}
-
-
-def _times(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape[1:]))
+    with torch.no_grad():
+        partition = network.eval().segment(image)  # in which no running statistics move
+        logits, maps = network.classifier(image)
+    network.train(training)
+    decoders = [name for name, _ in network.named_children() if name.endswith("_decoder")]
+    seen = {"image": image, "logits": logits, **dict(zip(STAGES, maps, strict=True)),
+            **dict(zip(decoders, (partition.background_mask, *(partition.matrices or ())), strict=True))}
+    shapes = {name: "×".join(map(str, one.shape[1:])) for name, one in seen.items()}
+    side = shapes["stem"].partition("×")[2]
+    return shapes | {"combined": f"{network.mask_decoder.combine.in_channels}×{side}"}
 
 
 def _box(axes, x: float, y: float, text: str, colour: str, *, width: float) -> None:

@@ -78,16 +78,10 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
 
 
 def _execute(source: Path, partial: Path, parameters: Mapping[str, Any], *, again: bool = True) -> None:
-    try:
-        import papermill
-        from jupyter_client.kernelspec import NoSuchKernel
-        from nbclient.exceptions import DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
-    except ImportError as error:
-        raise NotebookError(
-            f"needs papermill, which cannot be imported ({error}); `make env` installs it, and "
-            "`python -m bipartition.pipeline --no-notebooks` trains without it"
-        ) from error
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
     _prefer_this_python()
     ended: list[int] = []

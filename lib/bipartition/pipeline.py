@@ -21,7 +21,7 @@ from bipartition.datasets import NAMES
 from bipartition.datasets.download import VARIABLES
 from bipartition.machine import at_a_time, launched, threads
 from bipartition.profiles import load_profile, profile_names
-from bipartition.rows import ROWS, WARM_UP
+from bipartition.rows import ROWS
 from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
 from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
@@ -112,7 +112,8 @@ def reproduce(request: Request, jobs: int = 1) -> int:
             if FIRST:
                 for task in due:
                     forget(task, request.folder)
-            # of what is asked for, not of what is left to do: what was interrupted goes on with as many threads
+            # from the whole stage, not from what is still due: a training that goes on keeps its number of threads, which
+            # its digits depend on
             lanes = min(jobs or at_a_time(), len(stage)) if due and request.notebooks and len(stage) > 1 else 1
             if lanes > 1:
                 _side_by_side(due, lanes, begin)
@@ -248,8 +249,8 @@ def _say_sizes(request: Request) -> None:
 def _say_changed_code(request: Request) -> None:
     """Which of the runs that count other code has made, that nobody shows the old numbers of a new idea."""
     now = runs.method_code()
-    older = {folder: code for dataset in request.datasets for row in (*ROWS, WARM_UP)
-             for folder in runs.finished_seeds(request.profile.name, dataset, row).values()
+    older = {folder: code for dataset in request.datasets
+             for folder in runs.finished_runs(request.profile.name, dataset).values()
              if (code := runs.changed_code(folder, now))}
     if not older:
         return
@@ -285,9 +286,10 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _jobs(text: str) -> int:
     """A number of 1 or more; 0 for nothing said."""
-    if text.strip() and not (text.strip().isascii() and text.strip().isdecimal() and int(text)):
+    said = text.strip() or "0"
+    if text.strip() and not (said.isascii() and said.isdecimal() and int(said)):
         raise ValueError(f"jobs {text!r} is no whole number of 1 or more; write for example JOBS=2")
-    return int(text) if text.strip() else 0
+    return int(said)
 
 
 def _together() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,6 +14,9 @@ from bipartition import runs
 from bipartition.configuration import NAMED, WARM_UP_SETTINGS, Configuration, SettingError
 from bipartition.datasets import NAMES, WITH_TRUTH, check_options
 from bipartition.rows import ROWS
+
+if TYPE_CHECKING:
+    from bipartition.datasets.prepare import Prepared
 
 __all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names", "training_command"]
 
@@ -71,6 +74,11 @@ class Profile:
     def options(self, dataset: str) -> dict[str, Any]:
         """Options of `open_dataset` for one data set."""
         return dict(self.data.get(dataset, {}))
+
+    def prepared(self, dataset: str) -> "Prepared":
+        """The pictures of one data set, decoded now if they are not yet; see `bipartition.datasets.prepare.prepare`."""
+        from bipartition.datasets.prepare import prepare  # a second ``make reproduce`` opens no pictures
+        return prepare(dataset, self.size(dataset), self.options(dataset))
 
 
 def profile_names() -> list[str]:
@@ -214,9 +222,9 @@ def _check_sets(content: Mapping[str, Any]) -> None:
 def _check_rows(rows: Any) -> None:
     if not rows:
         raise ValueError(f"rows is empty; name one at least of {', '.join(ROWS)}")
-    _only_known("row", rows, ROWS)
     if not isinstance(rows, list):
         raise ValueError(f"rows = {rows!r}; it must be a list such as [casm, chan_vese]")
+    _only_known("row", rows, ROWS)
 
 
 def _check_settings(content: Mapping[str, Any]) -> None:
@@ -254,8 +262,6 @@ def _frozen(mapping: dict) -> Mapping:
 
 
 def _only_known(what: str, names: Any, known: Any) -> None:
-    if not isinstance(names, (list, tuple, dict)):
-        raise ValueError(f"{what} = {names!r}; it must be a list")
     for name in names:
         if name not in tuple(known):  # a list has no hash
             raise ValueError(f"unknown {what} {name!r}; known are {', '.join(known)}")

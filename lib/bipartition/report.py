@@ -13,7 +13,7 @@ from bipartition import files, runs
 from bipartition.configuration import readings_table
 from bipartition.finished import finished_folders
 from bipartition.profiles import Profile, configuration_for
-from bipartition.rows import MEAN, ROWS, WARM_UP
+from bipartition.rows import MEAN, ROWS
 
 __all__ = ["write_provenance", "write_report"]
 
@@ -93,10 +93,12 @@ def _finished(profile: Profile) -> dict[str, tuple[dict[str, Any], bool]]:
 
     And whether it counts: today's profile, code, data or first weights would make the others otherwise, and no table has them.
     """
-    stale = {f"{dataset}/{name}" for dataset in profile.datasets for name in finished_folders(profile, dataset, None)[1]}
-    found = {f"{dataset}/{row}/seed{seed}": folder for dataset in profile.datasets for row in (*ROWS, WARM_UP)
-             for seed, folder in runs.finished_seeds(profile.name, dataset, row).items()}
-    return {name: (files.read_json(folder / "config.json"), name not in stale) for name, folder in found.items()}
+    found = {}
+    for dataset in profile.datasets:
+        _, stale = finished_folders(profile, dataset, None)
+        for name, folder in runs.finished_runs(profile.name, dataset).items():
+            found[f"{dataset}/{name}"] = files.read_json(folder / "config.json"), name not in stale
+    return found
 
 
 def _page(path: Path) -> Table | None:

@@ -10,6 +10,7 @@ import platform
 import re
 import subprocess
 import tokenize
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import Any
 
 from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.files import read_json
-from bipartition.rows import ROWS
+from bipartition.rows import ROWS, WARM_UP
 
 __all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "changed_code", "data_root", "fingerprint",
-           "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version", "prepared_root",
-           "profiles_root", "project_root", "provenance", "results_root", "run_folder", "tracked_trials",
+           "finished_runs", "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version",
+           "prepared_root", "profiles_root", "project_root", "provenance", "results_root", "run_folder", "tracked_trials",
            "weights_file", "weights_source"]
 
 METHOD_VERSION = 8
@@ -72,6 +73,11 @@ def finished_seeds(profile: str, dataset: str, row: str) -> dict[int, Path]:
     names = [path.parent.name for path in run_folder(profile, dataset, row, 0).parent.glob("seed*/metrics.json")]
     seeds = sorted(int(name[4:]) for name in names if re.fullmatch("seed(0|[1-9][0-9]*)", name))
     return {seed: run_folder(profile, dataset, row, seed) for seed in seeds}
+
+
+def finished_runs(profile: str, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, Path]:
+    """`finished_seeds` of several rows, by ``row/seed<k>``."""
+    return {f"{row}/seed{seed}": folder for row in rows for seed, folder in finished_seeds(profile, dataset, row).items()}
 
 
 TRACKED_TRIALS = {"cartoons": ("demo/trials.csv", "demo"), "voc2012": ("voc-animals/search.csv", "laptop")}

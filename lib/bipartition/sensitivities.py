@@ -3,7 +3,6 @@
 Trials are the lines that `bipartition.trials` leaves; nothing is trained here.
 """
 
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bipartition.configuration import Configuration
+from bipartition.configuration import DEFAULTS, NAMED, Configuration
 from bipartition.figures import COLOURS, STYLE, WIDTH
 from bipartition.tables import two
 
@@ -108,21 +107,19 @@ def compared(trials: pd.DataFrame, usual: Mapping[str, Any], row: str, fields: S
         interval where there is one), ``area``, ``grey``, ``accuracy``.
     """
     groups = _groups(trials, usual, row, fields)
-    varying = [place for place in range(len(fields))
-               if any(len({values[place] for values, _ in lines}) > 1 for lines in groups.values())]
+    varying = [name for name in fields if any(len({values[name] for values, _ in lines}) > 1 for lines in groups.values())]
     shown = []
     for rest, lines in groups.items():
         first, _ = lines[0]
-        same = dict(rest) | {name: value for place, (name, value) in enumerate(zip(fields, first, strict=True))
-                             if place not in varying and value is not None and value != usual.get(name)}
+        same = dict(rest) | {name: value for name, value in first.items()
+                             if name not in varying and value is not None and value != usual.get(name)}
         text = ", ".join(f"{name} = {_shown(value)}" for name, value in same.items()) or "as usual"
-        for values, line in sorted(lines, key=lambda pair: (*map(_order, pair[0]), pair[1]["seed"])):
-            shown.append({"in common": text} | {fields[place]: _shown(values[place]) for place in varying}
+        for values, line in sorted(lines, key=lambda pair: (*map(_order, pair[0].values()), pair[1]["seed"])):
+            shown.append({"in common": text} | {name: _shown(values[name]) for name in varying}
                          | {"seed": line["seed"], "IoU": with_interval(line)}
                          | {name: two(line[name]) for name in ("area", "grey", "accuracy")})
             text = ""
-    names = ["in common", *(fields[place] for place in varying), "seed", "IoU", "area", "grey", "accuracy"]
-    return pd.DataFrame(shown, columns=names)
+    return pd.DataFrame(shown, columns=["in common", *varying, "seed", "IoU", "area", "grey", "accuracy"])
 
 
 def spread(table: pd.DataFrame) -> str:
@@ -205,29 +202,25 @@ def _changes(trials: pd.DataFrame, usual: Mapping[str, Any], row: str) -> Iterat
 
 
 def _groups(trials: pd.DataFrame, usual: Mapping[str, Any], row: str,
-            fields: Sequence[str]) -> dict[tuple, list[tuple[tuple, dict[str, Any]]]]:
+            fields: Sequence[str]) -> dict[tuple, list[tuple[dict[str, Any], dict[str, Any]]]]:
     """Trials as pairs of values of `fields` and line, by what else they change; only seeds with two different ones or more."""
-    found: dict[tuple, dict[int, list[tuple[tuple, dict[str, Any]]]]] = {}
+    found: dict[tuple, dict[int, list[tuple[dict[str, Any], dict[str, Any]]]]] = {}
     for line, changed in _changes(trials, usual, row):
         settings = {**usual, "row": row, **changed}
-        rest = tuple(sorted((name, changed[name]) for name in changed if name in _read(settings) and name not in fields))
-        found.setdefault(rest, {}).setdefault(line["seed"], []).append((_values(settings, fields), line))
+        read = _read(settings)
+        rest = tuple(sorted((name, value) for name, value in changed.items() if name in read and name not in fields))
+        found.setdefault(rest, {}).setdefault(line["seed"], []).append(({name: read.get(name) for name in fields}, line))
     groups = {}
     for rest in sorted(found, key=lambda rest: (len(rest), str(rest))):
-        enough = [pairs for pairs in found[rest].values() if len({values for values, _ in pairs}) > 1]
+        enough = [pairs for pairs in found[rest].values() if any(values != pairs[0][0] for values, _ in pairs)]
         if enough:
             groups[rest] = [pair for pairs in enough for pair in pairs]
     return groups
 
 
-def _values(settings: Mapping[str, Any], fields: Sequence[str]) -> tuple:
-    read = _read(settings)
-    return tuple(read.get(name) for name in fields)
-
-
 def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Without what the row does not read; all of it where today's `Configuration` would refuse it."""
-    names = {item.name for item in dataclasses.fields(Configuration)}
+    names = DEFAULTS.keys() | NAMED
     try:
         read = Configuration(**{name: value for name, value in settings.items() if name in names}).decisive()
     except ValueError:

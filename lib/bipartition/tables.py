@@ -178,6 +178,18 @@ def difference(found: Measured, first: str, second: str, key: str = "iou") -> tu
     return paired_difference(*values, found.groups[mine]), seeds
 
 
+def gains(found: Measured, pairs: Iterable[tuple[str, str]]) -> pd.DataFrame:
+    """`difference` of pairs of lines in IoU and in boundary F, in words, with the number of seeds that both have."""
+    lines = {}
+    for first, second in pairs:
+        shown = {}
+        for key in ("iou", "boundary_f"):
+            gain, seeds = difference(found, first, second, key)
+            shown[key] = f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" if seeds else "–"
+        lines[f"{line_title(first)} against {line_title(second)}"] = shown | {"seeds": len(seeds)}
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
 def table1(found: Measured) -> pd.DataFrame:
     """One line for each row and class, and for each row the mean over the classes that have pictures.
 

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bipartition import files, runs
-from bipartition.configuration import Configuration
 from bipartition.profiles import Profile, configuration_for, load_profile, training_command
-from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
+from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS
 from bipartition.stamps import Task, file_digest
 
 __all__ = ["ON_REQUEST", "STEPS", "Request", "plan"]
@@ -117,15 +116,10 @@ def plan(request: Request) -> list[Task]:
 
 def _data(request: Request, dataset: str) -> Task:
     profile = request.profile
-
-    def prepare() -> None:
-        from bipartition.companion import open_photographs
-        open_photographs(profile, dataset)
-
     return _by_notebook(
         request, f"prepare-{dataset}", "data", {"dataset": dataset},
         inputs=lambda: {"prepared": _checksum(profile, dataset), "notebook": file_digest(_notebook("data"))},
-        makes_inputs=True, instead=prepare)
+        makes_inputs=True, instead=lambda: profile.prepared(dataset))
 
 
 def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
@@ -134,18 +128,16 @@ def _training(request: Request, dataset: str, row: str, seed: int) -> Task:
     folder = runs.run_folder(profile.name, dataset, row, seed)
 
     def inputs() -> dict[str, Any]:
-        return {"configuration": configuration.to_dict(), "prepared": _checksum(profile, dataset),
-                "weights": _weights_file(configuration), "method_version": runs.method_version(row),
-                "made_by": files.read_json(folder / "config.json").get("made_by")}
+        return {"wanted": runs.made_by(configuration, _checksum(profile, dataset)),
+                "recorded": files.read_json(folder / "config.json").get("made_by")}
 
     def is_finished() -> bool:
         checksum = _checksum(profile, dataset)
         return checksum is not None and runs.is_finished(folder, runs.made_by(configuration, checksum))
 
     def train() -> None:
-        from bipartition.companion import open_photographs
         from bipartition.training import train_row
-        train_row(configuration, open_photographs(profile, dataset), folder, profile=profile.name)
+        train_row(configuration, profile.prepared(dataset), folder, profile=profile.name)
 
     return _by_notebook(
         request, f"train-{dataset}-{row}-seed{seed}", "train", {"dataset": dataset, "row": row, "seed": seed},
@@ -162,7 +154,7 @@ def _in_turn(request: Request) -> list[tuple[str, str, int]]:
     waiting = [row for row in request.rows if ROWS[row].network != "autoencoder"]
     free = [row for row in request.rows if row not in waiting]
     groups = list(itertools.product(request.datasets, request.seeds))
-    turns = list(itertools.product(waiting[:1], groups[:1]))
+    turns = [(row, groups[0]) for row in waiting[:1]]
     for here, following in itertools.zip_longest(groups, groups[1:]):
         turns += [(row, here) for row in free]
         turns += [(row, following) for row in waiting[:1] if following]
@@ -191,7 +183,7 @@ def _weights(request: Request, trainings: list[Task]) -> list[Task]:
 def _drawing(request: Request, name: str, drawing: Drawing) -> Task:
     dataset = request.profile.sets[drawing.shows]
     outputs = [*(f"figures/{picture}.{kind}" for picture in drawing.pictures for kind in ("png", "pdf")), *drawing.pages]
-    code = ("figures.py", "companion.py", "finished.py", "evaluation.py", *drawing.code)
+    code = ("figures.py", "finished.py", "evaluation.py", *drawing.code)
 
     def inputs() -> dict[str, Any]:
         return {"runs": _finished(request, dataset), "prepared": _checksum(request.profile, dataset),
@@ -219,10 +211,9 @@ def _pets(request: Request) -> Task:
                          f"measure on {MEASURED_ON}; train one, as with {training_command(able, TRAINED_ON, 'chan_vese')}")
 
     def inputs() -> dict[str, Any]:
-        code = ("pets.py", "tables.py", "companion.py", "finished.py", "evaluation.py", "contours.py", "baselines.py",
-                "figures.py")
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "read": _read(request.profile, code), "notebook": file_digest(_notebook("pets"))}
+                "library": runs.library_digest(), "read": _read(request.profile, ()),
+                "notebook": file_digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]
     return _by_notebook(request, "pets", "pets", {}, inputs=inputs, outputs=outputs)
@@ -241,7 +232,8 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
     drawable, empty = {}, []
     for name, drawing in asked.items():
         dataset = request.profile.sets[drawing.shows]
-        if _finished(request, dataset, ROWS) or (dataset in request.datasets and _can_be_shown(request, dataset)):
+        trained = runs.finished_runs(request.profile.name, dataset, ROWS)
+        if trained or (dataset in request.datasets and _can_be_shown(request, dataset)):
             drawable[name] = drawing
             continue
         if dataset in request.datasets:
@@ -258,7 +250,7 @@ def _drawable(request: Request, asked: dict[str, Drawing]) -> dict[str, Drawing]
 
 
 def _can_be_shown(request: Request, dataset: str) -> bool:
-    """Are the pictures there, or there when they are needed?"""
+    """Are the pictures prepared, about to be, or drawn by code?"""
     from bipartition.datasets.download import PARTS
     pattern = f"{dataset}-{request.profile.size(dataset)}-*/prepared.json"
     prepared = "data" in request.steps or "train" in request.steps or any(runs.prepared_root().glob(pattern))
@@ -267,7 +259,7 @@ def _can_be_shown(request: Request, dataset: str) -> bool:
 
 def _by_notebook(request: Request, name: str, kind: str, parameters: dict[str, Any], *, inputs: Callable[[], Any],
                  outputs: Iterable[Path] = (), instead: Callable[[], None] | None = None, **others: Any) -> Task:
-    """A task that a notebook does; where notebooks are not wanted, the function `instead` does it."""
+    """A task that a notebook of `NOTEBOOKS` does; where notebooks are not wanted, the function `instead` does it."""
     if not request.notebooks:
         return Task(name=name, inputs=inputs, outputs=tuple(outputs), action=instead, **others)
     return _executed(request, name, _notebook(kind), {"profile": request.profile_argument, **parameters}, inputs=inputs,
@@ -374,20 +366,12 @@ def _counted(request: Request, dataset: str) -> dict[str, Any]:
             "prepared": checksum_at_hand(dataset, profile.size(dataset), profile.options(dataset))}
 
 
-def _first_weights(profile: Profile, dataset: str) -> list | None:
-    """`_weights_file` of the rows with a classifier: where it changes, other runs count."""
-    return _weights_file(configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, 0))
+def _first_weights(profile: Profile, dataset: str) -> dict[str, str]:
+    """First weights of the rows with a classifier: where they change, other runs count."""
+    return runs.weights_source(configuration_for(profile, dataset, ANY_WITH_A_CLASSIFIER, 0))
 
 
-def _weights_file(configuration: Configuration) -> list | None:
-    """Path, size and time of change of the file of weights: cheaper than its checksum."""
-    path = runs.weights_file()
-    if configuration.weights == "none" or path is None or not os.path.isfile(path):  # False, too, where nobody may look
-        return None
-    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-
-
-def _finished(request: Request, dataset: str, rows: Iterable[str] = (*ROWS, WARM_UP)) -> dict[str, str]:
-    """Every finished run of some rows on a data set, with digests of its numbers and of what made it."""
-    return {f"{row}/seed{seed}": file_digest(folder / "metrics.json") + file_digest(folder / "config.json")
-            for row in rows for seed, folder in runs.finished_seeds(request.profile.name, dataset, row).items()}
+def _finished(request: Request, dataset: str) -> dict[str, str]:
+    """Every finished run on a data set, with digests of its numbers and of what made it."""
+    return {name: file_digest(folder / "metrics.json") + file_digest(folder / "config.json")
+            for name, folder in runs.finished_runs(request.profile.name, dataset).items()}
