@@ -26,10 +26,10 @@ from bipartition import runs
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
-from bipartition.devices import accelerator_for_this_machine
+from bipartition.devices import accelerator_for_this_machine, descend
 from bipartition.epochs import Material, generator, judges_turn, unit_range
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
-from bipartition.learners import PartitionLearner, descend, judges_view, objective_parts
+from bipartition.learners import PartitionLearner, judges_view, objective_parts
 from bipartition.measures import through_the_grid
 from bipartition.networks import Classifier, Partition, cut_pictures
 from bipartition.prediction import predict

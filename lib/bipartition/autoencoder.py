@@ -57,7 +57,7 @@ class AutoEncoder(nn.Module):
         There are no scores.
         """
         x = self.decoder(self.encoder(image))
-        maps = torch.sigmoid(x if x.dtype == torch.float64 else x.float())
+        maps = torch.sigmoid(x.to(torch.promote_types(x.dtype, torch.float32)))
         matrices = (maps[:, 1:4], maps[:, 4:7]) if self.matrices else None
         return Partition(maps[:, :1], matrices)
 

@@ -21,10 +21,10 @@ from torch import Generator, Tensor, nn
 
 from bipartition.configuration import Configuration
 from bipartition.convolutions import TapConvolution
-from bipartition.devices import average_gradients
+from bipartition.devices import descend
 from bipartition.networks import Classifier, Partition, parameters_fixed
 
-__all__ = ["CasmDecoder", "CasmLearner", "CasmNetwork", "area_weight", "hiding_loss"]
+__all__ = ["CasmLearner", "CasmNetwork", "hiding_loss"]
 
 SNAPSHOTS = 30
 SNAPSHOT_EVERY = 100
@@ -109,8 +109,9 @@ class CasmLearner:
 
     def __init__(self, network: CasmNetwork, configuration: Configuration, accelerator: Accelerator) -> None:
         self.network, self.accelerator = network, accelerator
-        classes = network.classifier.body.fc.out_features
-        self.weight = area_weight(classes) if configuration.casm_area is None else configuration.casm_area
+        # lambda_r: 10 of CASM's authors for 1,000 classes, brought to the largest entropy that K classes have, ln K
+        usual = 10 * math.log(network.classifier.body.fc.out_features) / math.log(1000)
+        self.weight = usual if configuration.casm_area is None else configuration.casm_area
         self.optimisers = {
             "classifier": torch.optim.SGD(network.classifier.parameters(), lr=configuration.classifier_rate, momentum=0.9,
                                           weight_decay=WEIGHT_DECAY, fused=True),
@@ -138,10 +139,10 @@ class CasmLearner:
         with parameters_fixed(scorer), self.accelerator.autocast():
             removed_logits = scorer.read((1 - mask) * normalised)[0].float()
         right = logits.detach().argmax(dim=1) == labels
-        entropy, removed_area = hiding_loss(removed_logits, mask, labels, right)
-        self._update("decoder", entropy - self.weight * removed_area)
+        negative_entropy, reward = hiding_loss(removed_logits, mask, labels, right)
+        self._update("decoder", negative_entropy - self.weight * reward, longest=GRADIENT_CLIP)
 
-        parts = {"clean": clean, "entropy": entropy, "reward": removed_area}
+        parts = {"clean": clean, "entropy": negative_entropy, "reward": reward}
         if live:
             with self.accelerator.autocast():
                 again = network.classifier.read((1 - mask.detach()) * normalised)[0]
@@ -149,23 +150,12 @@ class CasmLearner:
             self._update("classifier", parts["removed"])
         return parts | {"accuracy": right.float().mean()}
 
-    def _update(self, which: str, loss: Tensor) -> None:
-        optimiser = self.optimisers[which]
-        optimiser.zero_grad(set_to_none=True)
-        self.accelerator.backward(loss)
-        average_gradients(getattr(self.network, which).parameters())
-        if which == "decoder":
-            self.accelerator.clip_grad_norm_(self.network.decoder.parameters(), GRADIENT_CLIP)
-        optimiser.step()
-
-
-def area_weight(classes: int) -> float:
-    """lambda_r for K classes: 10 of CASM's authors for 1,000, brought to the largest entropy that K classes have, ln K."""
-    return 10 * math.log(classes) / math.log(1000)
+    def _update(self, which: str, loss: Tensor, longest: float | None = None) -> None:
+        descend({which: self.optimisers[which]}, loss, self.accelerator, longest=longest)
 
 
 def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """What the decoder minimises, ``first - lambda_r * second``.
+    """The two parts of what the decoder minimises, ``negative_entropy - lambda_r * reward``.
 
     Parameters
     ----------
@@ -179,9 +169,9 @@ def hiding_loss(removed_logits: Tensor, mask: Tensor, labels: Tensor, right: Ten
 
     Returns
     -------
-    first : Tensor, shape ()
-        Negative entropy of the prediction, in nats, added up over the pictures that were right and divided by all N.
-    second : Tensor, shape ()
+    negative_entropy : Tensor, shape ()
+        That of the prediction, in nats, added up over the pictures that were right and divided by all N.
+    reward : Tensor, shape ()
         Mean of ``relu(wrong after removal - mask area)``: a wrong answer is worth the more, the less was removed.
     """
     log_p = F.log_softmax(removed_logits, dim=1)

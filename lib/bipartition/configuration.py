@@ -20,12 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "SettingError", "readings_table", "warm_up_configuration"]
 
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
-_WITH_A_CLASSIFIER = frozenset({"weights", "warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops",
-                                "warmup_contours", "classifier_rate", "decoder_rate"})
-_ENERGY = frozenset({"decoder_rate", "alpha", "area_weight", "lambda1", "lambda2", "lambda3", "lambda4"})
 WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
                     "warmup_contours", "weights", "optimiser")
 """What a row's configuration says of the warm-up, which all rows of a data set share."""
+_WITH_A_CLASSIFIER = frozenset(WARM_UP_SETTINGS) | {"classifier_rate", "decoder_rate"}
+_ENERGY = frozenset({"decoder_rate", "alpha", "area_weight", "lambda1", "lambda2", "lambda3", "lambda4"})
 READS = {
     WARM_UP: _ALL_READ | {"warmup_cuts", "warmup_contours", "weights", "classifier_rate"},
     "casm": _ALL_READ | _WITH_A_CLASSIFIER | {"casm_area"},
@@ -114,7 +113,7 @@ class Configuration:
             "and a judge that saw no others takes a blob about the object for better evidence than the object alone")
     crops: float = reading(
         1.0, alternatives=SOME_SHARE, where="not said",
-        why="the same for the pictures that the decoders learn from; 1 shows them whole")
+        why="smallest share of a picture that is cropped, and stretched, for the decoders to learn from; 1 shows all of it")
     weights: str = reading(
         "imagenet", alternatives=("imagenet", "none"), where="4.1 \"we use ResNet-18 as a classifier\"",
         why="CASM, whose structure the paper exploits, starts from ImageNet")
@@ -201,10 +200,11 @@ class Configuration:
             if isinstance(allowed, tuple):
                 _require(self, item.name, value in allowed, f"one of {', '.join(map(repr, allowed))}")
             if isinstance(allowed, Range) and not (value is None and item.type == float | None):
-                is_number = type(value) is int or isinstance(value, float) and math.isfinite(value)
                 if item.type is int:
-                    _require(self, item.name, is_number and type(value) is int, "a whole number")
-                _require(self, item.name, is_number, "a finite number" if isinstance(value, float) else "a number")
+                    _require(self, item.name, type(value) is int, "a whole number")
+                else:
+                    _require(self, item.name, isinstance(value, float) or type(value) is int, "a number")
+                    _require(self, item.name, math.isfinite(value), "a finite number")
                 _require(self, item.name, allowed.holds(value), allowed.said)
         if self.judge_has_turns:
             _require(self, "judge_turns", 1 <= self.judge_turns < self.epochs, f"from 1 to epochs - 1 = {self.epochs - 1}")

@@ -93,7 +93,7 @@ class TapConvolution(nn.Conv2d):
         """From shape (N, inputs, H, W) to (N, outputs, H, W), zeros around the picture."""
         if x.device.type != "cpu":
             x = super().forward(x)
-            return x if x.dtype == torch.float64 else x.float()
+            return x.to(torch.promote_types(x.dtype, torch.float32))
         taps = F.conv2d(x, self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels, 1, 1))
-        taps = taps if taps.dtype == torch.float64 else taps.float()
+        taps = taps.to(torch.promote_types(taps.dtype, torch.float32))
         return F.fold(taps.flatten(2), x.shape[2:], kernel_size=3, padding=1) + self.bias.view(-1, 1, 1)

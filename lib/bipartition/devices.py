@@ -5,7 +5,7 @@ parameters at every step.  All draw what one process would draw for the whole mi
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import torch
@@ -17,9 +17,8 @@ from torch import Generator, Tensor, nn
 
 from bipartition.machine import ASKED, card_is_wanted, launched
 
-__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "device_name", "drawn",
-           "mean_over_processes", "my_share", "sent", "unused_card"]
-
+__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "descend", "device_name",
+           "drawn", "mean_over_processes", "my_share", "sent", "unused_card"]
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for one of them, which may wait for somebody else's training; GPUs would give up after 10 minutes."""
@@ -52,7 +51,8 @@ def accelerator_for_this_machine() -> Accelerator:
     # Accelerate lets processes on CPUs work together only where it is told that these are CPUs, and would choose other
     # makers' GPUs, on which nothing here was ever tried, without being asked.
     together = launched() > 1
-    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=asked == "cpu" or not cuda and (together or not asked),
+    on_cpus = asked == "cpu" or (not cuda and (together or not asked))
+    return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=on_cpus,
                        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)] if together else None)
 
 
@@ -108,6 +108,20 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     _average([parameter.grad for parameter in parameters if parameter.grad is not None])
 
 
+def descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accelerator: Accelerator, *,
+            longest: float | None = None) -> None:
+    """One step of every optimiser down the slope of `loss`; a gradient longer than `longest` is shortened to it."""
+    for optimiser in optimisers.values():
+        optimiser.zero_grad(set_to_none=True)
+    accelerator.backward(loss)
+    for optimiser in optimisers.values():
+        parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+        average_gradients(parameters)
+        if longest is not None:
+            accelerator.clip_grad_norm_(parameters, longest)
+        optimiser.step()
+
+
 def average_statistics(network: nn.Module) -> None:
     """The same for batch norm's running statistics, which each process has of its own share of the pictures.
 
@@ -127,8 +141,7 @@ def mean_over_processes(value: Tensor) -> Tensor:
 
 def _processes() -> int:
     """How many train one model."""
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if together else 1
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
 
 
 def _average(tensors: Sequence[Tensor]) -> None:

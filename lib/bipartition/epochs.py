@@ -84,7 +84,7 @@ def schedulers_for(learner: Learner, steps: int) -> dict[str, torch.optim.lr_sch
 
 
 def train_epoch(learner: Learner, material: Material, configuration: Configuration, epoch: int, steps: int,
-                 schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
+                schedulers: dict[str, Any], purpose: str = "batches") -> dict[str, float]:
     """Every picture once, in an order of this epoch's own and mirrored or not; what is over after the last full batch waits.
 
     Parameters
@@ -120,8 +120,8 @@ def train_epoch(learner: Learner, material: Material, configuration: Configurati
     totals: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     unchecked: dict[int, dict[str, Tensor]] = {}
-    for step in range(steps):
-        chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size][my_share()]
+    for step, together in enumerate(order.split(configuration.batch_size)[:steps]):
+        chosen = together[my_share()]
         batch = material.pictures[chosen]
         batch = torch.where(mirrored[chosen].view(-1, 1, 1, 1), batch.flip(-1), batch)
         image = unit_range(batch)
@@ -175,7 +175,7 @@ def _refuse_broken(losses: dict[int, dict[str, Tensor]], order: Tensor, ids: Seq
     for step, parts in losses.items():
         broken = [f"{name} {float(value)}" for name, value in parts.items() if not math.isfinite(value)]
         if broken:
-            chosen = order[step * configuration.batch_size:(step + 1) * configuration.batch_size].tolist()
+            chosen = order.split(configuration.batch_size)[step].tolist()
             more = f" and {len(chosen) - SHOWN_IDS} more" if len(chosen) > SHOWN_IDS else ""
             named = ", ".join(str(ids[index]) for index in chosen[:SHOWN_IDS])
             raise FloatingPointError(

@@ -107,7 +107,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     """
     from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
-    from bipartition.networks import Classifier, judged_before, saved_network
+    from bipartition.networks import Classifier, belongs_to_a_judge, saved_network
     from bipartition.prediction import predict
 
     recorded = files.read_json(folder / "config.json")["configuration"]
@@ -120,7 +120,7 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     # an auto-encoder has no classifier, and any number of classes will do
     classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
     learner = build_learner(configuration, Classifier(classes), accelerator)
-    own = {name for name in learner.network.state_dict() if not judged_before(name)}
+    own = {name for name in learner.network.state_dict() if not belongs_to_a_judge(name)}
     if own != set(state):
         raise ValueError(f"{folder / 'model.safetensors'} is no network of row {configuration.row}: {len(own ^ set(state))} "
                          "names differ; train it anew")

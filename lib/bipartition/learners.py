@@ -1,4 +1,4 @@
-"""One row's networks, optimisers and training step: updates (20) and (23), which the loop in `training` repeats."""
+"""One row's networks, optimisers and training step: updates (20) and (23), which `bipartition.epochs.train_epoch` repeats."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,12 +13,12 @@ from bipartition.autoencoder import AutoEncoder
 from bipartition.casm import CasmLearner, CasmNetwork
 from bipartition.configuration import Configuration
 from bipartition.cuts import cuts_of_some, random_crops
-from bipartition.devices import average_gradients, mean_over_processes
+from bipartition.devices import descend, mean_over_processes
 from bipartition.networks import BiPartitionNetwork, Classifier, Partition, cut_pictures
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "descend", "judges_view", "objective_parts",
+__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "judges_view", "objective_parts",
            "objective_weights"]
 
 MOMENTUM = 0.9
@@ -26,7 +26,10 @@ WEIGHT_DECAY = 1e-4
 
 
 class Learner(Protocol):
-    """What the loop asks of a row.  ``network.segment(image)`` answers at test time (Figure 3)."""
+    """What the loop asks of a row.
+
+    ``network.segment(image)`` answers at test time (Figure 3); the warm-up's network is a bare `Classifier`, which has none.
+    """
 
     network: nn.Module
     optimisers: Mapping[str, torch.optim.Optimizer]
@@ -122,8 +125,8 @@ class JudgeLearner:
     """The judge's turn: update (20) of the classifier alone, ``S + CE``, at masks that hold still.
 
     With S it learns to name the object on black and to have no name for the rest, whose silhouette and surroundings gave the
-    name away to the judge of the warm-up; that one asked for masks that hide both.  CE of random cuts keeps it honest about
-    how much is seen: with S alone it would accept crumbs.
+    name away to it as the warm-up left it: a judge without turns is content only with masks that hide these too.  CE of random
+    cuts keeps it honest about how much is seen: with S alone it would accept crumbs.
 
     Parameters
     ----------
@@ -245,13 +248,3 @@ def _optimisers(configuration: Configuration, **groups: list[nn.Parameter]) -> d
         else:
             optimisers[name] = torch.optim.Adam(parameters, lr=rate, fused=True)
     return optimisers
-
-
-def descend(optimisers: Mapping[str, torch.optim.Optimizer], loss: Tensor, accelerator: Accelerator) -> None:
-    """One step of every optimiser down the slope of `loss`."""
-    for optimiser in optimisers.values():
-        optimiser.zero_grad(set_to_none=True)
-    accelerator.backward(loss)
-    for optimiser in optimisers.values():
-        average_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
-        optimiser.step()

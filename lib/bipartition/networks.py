@@ -16,8 +16,8 @@ from torchvision.models import resnet18
 
 from bipartition.convolutions import PatchConvolution, TapConvolution
 
-__all__ = ["BiPartitionNetwork", "Classifier", "Decoder", "Partition", "cut_pictures", "fused_decoders", "judged_before",
-           "parameters_fixed", "saved_network"]
+__all__ = ["BiPartitionNetwork", "Classifier", "Decoder", "Partition", "belongs_to_a_judge", "cut_pictures",
+           "fused_decoders", "parameters_fixed", "saved_network"]
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -130,7 +130,7 @@ class Classifier(nn.Module):
         .. [1] Zhou, Khosla, Lapedriza, Oliva, Torralba: Learning deep features for discriminative localization, CVPR 2016.
         .. [2] Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM, ICCV 2017.
         """
-        feature = feature if feature.dtype == torch.float64 else feature.float()
+        feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
         weights = self.body.fc.weight[classes][:, :, None, None]
         return F.relu((weights * feature).sum(dim=1, keepdim=True))
 
@@ -228,8 +228,8 @@ def saved_network(path: Path) -> dict[str, Tensor]:
                          "train` makes the run anew") from error
 
 
-def judged_before(name: str) -> bool:
-    """Does an entry of a state dict belong to a classifier of earlier, a judge in training and no part of the result?"""
+def belongs_to_a_judge(name: str) -> bool:
+    """Is this entry of a state dict a classifier's of earlier, which judges in training and is no part of the result?"""
     return name.startswith(("snapshot.", "snapshots."))
 
 

@@ -172,4 +172,4 @@ def _log_of_the_others(logits: Tensor) -> Tensor:
 
 
 def _precise(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

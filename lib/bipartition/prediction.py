@@ -41,11 +41,11 @@ def predict(learner: Learner, images: np.ndarray, accelerator: Accelerator,
     for first in range(0, len(images), batch_size):
         pictures = unit_range(torch.from_numpy(np.array(images[first:first + batch_size])).to(accelerator.device))
         with accelerator.autocast():
-            if hasattr(learner.network, "segment"):
+            if isinstance(learner.network, Classifier):
+                mask, logits = activation_mask(learner.network, pictures)
+            else:
                 partition = learner.network.segment(pictures)
                 mask, logits = 1 - partition.background_mask, partition.image_logits
-            else:
-                mask, logits = activation_mask(learner.network, pictures)
         masks.append((mask[:, 0] * 255).round().to(torch.uint8).cpu().numpy())
         if logits is not None:
             scores.append(logits.float().cpu().numpy())

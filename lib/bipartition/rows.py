@@ -21,16 +21,17 @@ CAM = "cam"
 """The line of the tables for the warm-up's own class activation map: what its classifier can do without any decoder."""
 
 CEILING = "mask_ceiling"
-CASM_CEILING = "casm_ceiling"
-"""Lines for the truth itself, after it went through the grid that decoders compute on: ours, and CASM's."""
+"""The line for the truth itself, after it went through the grid that our decoders compute on."""
 
-OTHER_TITLES = MappingProxyType({
+CASM_CEILING = "casm_ceiling"
+"""The same with CASM's grid."""
+
+OTHER_TITLES = {
     CAM: "CAM of the warmed-up classifier",
     CEILING: "The truth on the decoder's grid (peeks at the truth)",
     CASM_CEILING: "The truth on CASM's grid (peeks at the truth)",
-})
+}
 """Titles of the lines of the tables that are neither rows nor baselines."""
-
 
 
 def table_classes(present: Iterable[str]) -> tuple[str, ...]:
@@ -48,6 +49,8 @@ class Row:
 
     Attributes
     ----------
+    name, title, about : str
+        As it is typed, as tables call it, and what it is in a sentence.
     network : str
         ``"bipartition"`` (Figures 1 and 2), ``"autoencoder"`` (section 4.2) or ``"casm"``.
     energy : str or None
@@ -73,8 +76,8 @@ class Row:
     about: str
     network: str
     energy: str | None = None
-    paper: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    paper: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     changed_in: int = 1
 
     def __post_init__(self) -> None:
@@ -86,17 +89,17 @@ class Row:
 
 
 def _table_row(*values: float) -> Mapping[str, float]:
-    return MappingProxyType(dict(zip(CLASSES, values, strict=True)))
+    return dict(zip(CLASSES, values, strict=True))
 
 
 # Without S the area term alone would decide: the foreground would vanish.
-NOTHING_HOLDS_THE_FOREGROUND = MappingProxyType({"lambda1": 0.0, "lambda2": 3e-4, "decoder_rate": 1e-3})
+NOTHING_HOLDS_THE_FOREGROUND = {"lambda1": 0.0, "lambda2": 3e-4, "decoder_rate": 1e-3}
 
 ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
     Row(
         name="casm", title="CASM (baseline)", letter="a", network="casm",
         about="Zolna et al.: a decoder hides the object from a classifier that learns to find it all the same.",
-        settings=MappingProxyType({"classifier_rate": 1e-3, "decoder_rate": 1e-3}),
+        settings={"classifier_rate": 1e-3, "decoder_rate": 1e-3},
         paper=_table_row(0.79, 0.80, 0.81, 0.79, 0.66, 0.63),
     ),
     Row(
@@ -129,7 +132,7 @@ ROWS: Mapping[str, Row] = MappingProxyType({row.name: row for row in (
         name="mumford_shah_only", title="Mumford-Shah only", letter="d",
         network="autoencoder", energy="mumford_shah",
         about="An auto-encoder that minimises (10) without its area term: precise, and blind to meaning.",
-        settings=MappingProxyType({**NOTHING_HOLDS_THE_FOREGROUND, "lambda3": 5.0, "lambda4": 5.0}),
+        settings=NOTHING_HOLDS_THE_FOREGROUND | {"lambda3": 5.0, "lambda4": 5.0},
     ),
 )})
 

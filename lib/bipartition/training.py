@@ -27,14 +27,14 @@ from bipartition.devices import accelerator_for_this_machine, device_name, unuse
 from bipartition.epochs import Material, generator, judges_turn, schedulers_for, train_epoch
 from bipartition.evaluation import evaluate, glance, is_collapsed
 from bipartition.learners import Learner, build_learner
-from bipartition.networks import Classifier, judged_before, saved_network
+from bipartition.networks import Classifier, belongs_to_a_judge, saved_network
 from bipartition.prediction import predict
 from bipartition.rows import WARM_UP
 
 __all__ = ["fresh_learner", "train_row"]
 
 CODE = runs.method_code()
-"""Of what this process computes with, whatever is written to the files meanwhile."""
+"""Digests of the code that this process computes with; its files may change meanwhile."""
 CHECKPOINT = 2
 """Counts the changes of what a checkpoint holds: one of an earlier kind is not read, and its run begins anew."""
 WATCHED = 256
@@ -79,7 +79,8 @@ def train_row(configuration: Configuration, prepared: Prepared, folder: Path, *,
         return
     with files.alone(folder) if accelerator.is_main_process else contextlib.nullcontext():
         accelerator.wait_for_everyone()
-        _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else _silent, accelerator)
+        _train_row(configuration, prepared, folder, profile, report if accelerator.is_main_process else lambda line: None,
+                   accelerator)
         accelerator.wait_for_everyone()
 
 
@@ -94,7 +95,7 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
     train, val = prepared.split("train"), prepared.split("val")
     config = {
         "configuration": configuration.to_dict(), "profile": profile, "made_by": made_by, "provenance": runs.provenance(),
-        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not judged_before(name)),
+        "parameters": sum(p.numel() for name, p in learner.network.named_parameters() if not belongs_to_a_judge(name)),
         "classes": list(prepared.classes), "device": device_name(accelerator),
         "precision": {"bf16": "bfloat16"}.get(accelerator.mixed_precision, "float32"),
     }
@@ -140,8 +141,10 @@ def _train_row(configuration: Configuration, prepared: Prepared, folder: Path, p
 
 
 def _is_done(configuration: Configuration, prepared: Prepared, folder: Path) -> bool:
-    """Whether nothing is left to do.  A warm-up whose model was not copied with it is of no use to the rows that need it, nor
-    a row without its masks to figures."""
+    """Whether nothing is left to do.
+
+    A warm-up whose model was not copied with it is of no use to the rows that need it, nor a row without its masks to figures.
+    """
     needed = "model.safetensors" if configuration.row == WARM_UP else "masks.npy"
     return (folder / needed).is_file() and runs.is_finished(folder, runs.made_by(configuration, prepared.checksum))
 
@@ -166,7 +169,7 @@ def _watch(learner: Learner, val: Split, accelerator: Accelerator) -> dict[str, 
     seen: dict[str, float] = {}
     if logits is not None:
         seen["val_accuracy"] = float((logits.argmax(axis=1) == part.labels).mean())
-    if hasattr(learner.network, "segment"):
+    if not isinstance(learner.network, Classifier):
         seen |= {f"val_{name.removeprefix('mean_')}": number for name, number in glance(masks, part).items()}
     return seen
 
@@ -177,8 +180,8 @@ def _finish(folder: Path, learner: Learner, val: Split, prepared: Prepared, acce
     accuracy = None if logits is None else float((logits.argmax(axis=1) == val.labels).mean())
     metrics = {"accuracy": accuracy} | evaluate(masks, val, prepared.classes)
     files.write_array(folder / "masks.npy", masks)
-    files.write_bytes(folder / "model.safetensors", save({name: value.contiguous() for name, value
-                                                         in learner.network.state_dict().items() if not judged_before(name)}))
+    kept = {name: value.contiguous() for name, value in learner.network.state_dict().items() if not belongs_to_a_judge(name)}
+    files.write_bytes(folder / "model.safetensors", save(kept))
     files.write_json(folder / "config.json", config)
     files.write_json(folder / "metrics.json", metrics)
     (folder / "checkpoint.pt").unlink(missing_ok=True)
@@ -188,7 +191,7 @@ def fresh_learner(configuration: Configuration, prepared: Prepared, start: Path 
                   accelerator: Accelerator) -> Learner:
     """The learner of a row before its first step; `start` is the model of its warm-up, None if it has none."""
     pretrained = configuration.weights == "imagenet" and start is None and configuration.network != "autoencoder"
-    weights = runs.weights_file() or imagenet_weights() if pretrained else None
+    weights = (runs.weights_file() or imagenet_weights()) if pretrained else None
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU
         torch.manual_seed(generator(configuration.seed, "initial weights").initial_seed())
         classifier = Classifier(len(prepared.classes), weights)
@@ -247,10 +250,6 @@ def _too_large(configuration: Configuration, accelerator: Accelerator, train: Sp
     return (f"{configuration.row} on {configuration.dataset}: the memory of {device_name(accelerator)} does not hold pictures "
             f"of {configuration.size} x {configuration.size} with {now} beside the {train.images.nbytes / 1e9:.1f} GB of the "
             f"training part; write {half} in the profile, or end what else uses that memory")
-
-
-def _silent(line: str) -> None:
-    """What all processes but the first report."""
 
 
 def _check(configuration: Configuration, prepared: Prepared, processes: int) -> None:

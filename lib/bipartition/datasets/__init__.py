@@ -1,16 +1,11 @@
 """The data sets by name, behind one small interface: which pictures there are, and how one of them is read."""
 
-import functools
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bipartition.datasets.photographs import DataSet, Item
 
-__all__ = ["NAMES", "WITH_TRUTH", "Cartoons", "DataSet", "Item", "check_options", "open_dataset"]
+__all__ = ["NAMES", "WITH_TRUTH", "DataSet", "Item", "check_options", "open_dataset"]
 
 NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")
@@ -43,6 +38,7 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     """
     check_options(name, {"train": train, "val": val, "evaluated": evaluated})
     if name == "cartoons":
+        from bipartition.datasets.cartoons import Cartoons
         return Cartoons(train=train, val=val)
     if name == "voc2012":
         from bipartition.datasets.voc2012 import VOC2012
@@ -73,47 +69,3 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     evaluated = options.get("evaluated", "val")
     if evaluated not in ("val", "choosing") or (evaluated == "choosing" and name != "voc2012"):
         raise ValueError(f"evaluated = {evaluated!r} for {name}; it must be 'val', or for voc2012 'choosing'")
-
-
-class Cartoons(DataSet):
-    """Pictures drawn by `bipartition.datasets.cartoons`, with exact masks, wherever this library is installed.
-
-    Parameters
-    ----------
-    train, val : int, optional
-        How many of each, 2,400 and 600 if not said; the splits are drawn from two seeds, so a longer one begins like a shorter
-        one.
-    """
-
-    name = "cartoons"
-    has_truth = True
-    SEEDS = {"train": 1, "val": 2}
-
-    def __init__(self, *, train: int | None = None, val: int | None = None) -> None:
-        from bipartition.datasets import cartoons
-        self._draw = cartoons.draw
-        self.classes = tuple(cartoons.CLASSES)
-        self.left_out: dict[str, int] = {}
-        self._counts = {"train": 2400 if train is None else train, "val": 600 if val is None else val}
-
-    @functools.cached_property  # whoever asks for the stamp alone need not wait for them
-    def _items(self) -> list[Item]:
-        """All names with their classes, which take turns: ``index % 6``."""
-        return [Item(f"cartoon-{split}-{index:06d}", index % len(self.classes), split)
-                for split, count in self._counts.items() for index in range(count)]
-
-    def read(self, item: Item, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw one."""
-        image, mask, label = self._draw(self.SEEDS[item.split], int(item.id.rsplit("-", 1)[1]), size)
-        return image, (mask * (label + 1)).astype(np.uint8)
-
-    def files(self, item: Item) -> list[Path]:
-        """None: it is drawn."""
-        return []
-
-    def stamp(self) -> str:
-        """Digest of the code that draws: a changed drawing is prepared anew."""
-        digest = hashlib.sha256(repr(self._counts).encode())
-        for module in ("cartoons.py", "silhouettes.py"):
-            digest.update(Path(__file__).with_name(module).read_bytes())
-        return digest.hexdigest()[:16]

@@ -26,8 +26,8 @@ CHUNK = 16
 def outcomes_in_turn(work: Callable[[int], Any], places: range, workers: int) -> Iterator[Iterator[Any]]:
     """What `work` gives for each place, in order, from `workers` processes that take turns at `CHUNK` places.
 
-    Processes, because much of the work on a small picture holds Python's lock.  Each has a pipe of its own, which also
-    bounds how far it gets ahead, and ends when nobody is left to read it.
+    Processes, because much of the work on a small picture holds Python's lock.  Each has a pipe of its own: one that gets too
+    far ahead waits there, and ends there if the reader is gone.
     """
     if workers < 2 or multiprocessing.current_process().daemon:  # a daemon may start none
         yield map(work, places)

@@ -126,10 +126,7 @@ def read_photograph(path: Path | BinaryIO, size: int, *, turned: bool = True) ->
         if turned:
             ImageOps.exif_transpose(image, in_place=True)
         small, original = _rgb(image).resize((size, size), Image.Resampling.BILINEAR), image.size
-    planes = np.empty((3, size, size), np.uint8)
-    for plane, band in zip(planes, small.mode, strict=True):
-        plane[...] = np.frombuffer(small.tobytes("raw", band), np.uint8).reshape(size, size)
-    return planes.transpose(1, 2, 0), original
+    return np.stack(small.split()).transpose(1, 2, 0), original
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -170,13 +167,11 @@ def read_mask(path: Path, size: int, *, codes: Mapping[int, str], expected: tupl
     """
     with Image.open(path) as image:
         image.load()
-        if image.mode not in ("P", "L", "1"):
+        if image.mode not in ("P", "L"):
             raise ValueError(f"mask {path} is {image.mode}; it must be a PNG whose palette indices are classes")
         if image.size != expected:
             raise ValueError(f"mask {path} is {image.width} x {image.height} and its photograph {expected[0]} x "
                              f"{expected[1]} pixels; they must be equal")
-        if image.mode == "1":
-            image = Image.fromarray(np.asarray(image).astype(np.uint8))
         if unknown := set(np.flatnonzero(np.bincount(np.asarray(image).ravel())).tolist()) - codes.keys():
             known = ", ".join(f"{code} {meaning}" for code, meaning in codes.items())
             raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are {known}")
