@@ -1,7 +1,8 @@
 """The energies of section 2.2 and 3.2.1, term by term in the paper's order: pure functions of tensors, nothing else.
 
-Every integral of the paper is read as a mean over the pixels (and the colour channels) of one picture, so that a weight
-means the same at every picture size.  Sums over 224 x 224 x 3 numbers would drown the classification terms.
+Every integral of the paper is read as a mean over the pixels (and the colour channels) of one picture: sums over
+224 x 224 x 3 numbers would drown the classification terms.  So fidelity and area mean the same at every picture size; the
+variation of the same contour, or of the same smooth picture, halves as the side doubles.
 """
 
 import torch
