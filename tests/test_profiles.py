@@ -206,7 +206,7 @@ def test_a_file_that_is_called_like_a_profile_of_the_project_is_refused(written)
 
 @pytest.mark.parametrize(("profile", "table"), [
     ("profiles/demo.yaml", "demo"), ("profiles/laptop.yaml", "voc-animals"),
-    ("profiles/laptop.yaml", "voc-animals/other-seeds"),
+    ("profiles/laptop.yaml", "voc-animals/float32"),
     *((f"results/published/voc-animals/{name}/{name}.yaml", f"voc-animals/{name}")
       for name in ("share", "snapshot", "turns", "whole")),
 ])

@@ -21,10 +21,7 @@ def short_table(folder: Path) -> str:
     """What README shows of a published result: the last column of Table 1 and three more measures."""
     with open(folder / "table1.csv", newline="", encoding="utf-8") as stream:
         paper = {line["row"]: line["paper_iou"] for line in csv.DictReader(stream) if line["class"] == "mean"}
-    # from the page, not from the file of numbers: what is rounded twice may end up beside it
-    table = [[cell.strip() for cell in line.strip("|").split("|")]
-             for line in (folder / "measures.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    measured = {line[0]: dict(zip(table[0], line, strict=True)) for line in table[2:]}
+    measured, of_table1 = page_table(folder / "measures.md"), page_table(folder / "table1.md")
     lines = ["| row | seeds | IoU [95 %] | the paper's | average precision | boundary F | grey pixels |",
              "| :-- | --: | :-: | :-: | :-: | :-: | :-: |"]
     for name in SHOWN:
@@ -32,8 +29,16 @@ def short_table(folder: Path) -> str:
             iou, ends = one["IoU"].split("<br>")
             theirs = two(float(paper[name])) if paper.get(name) else "–"
             others = " | ".join(one[measure].split("<br>")[0] for measure in ("average precision", "boundary F", "grey"))
-            lines.append(f"| {line_title(name)} | {one['seeds']} | **{iou}** {ends} | {theirs} | {others} |")
+            seeds = of_table1[line_title(name)]["seeds"]  # with how many of them collapsed
+            lines.append(f"| {line_title(name)} | {seeds} | **{iou}** {ends} | {theirs} | {others} |")
     return "\n".join(lines)
+
+
+def page_table(path: Path) -> dict[str, dict[str, str]]:
+    """Lines of a page by title: not of the file of numbers, as what is rounded twice may end up beside what the page says."""
+    head, _, *lines = ([cell.strip() for cell in line.strip("|").split("|")]
+                       for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("|"))
+    return {line[0]: dict(zip(head, line, strict=True)) for line in lines}
 
 
 def claims_table(published: Path) -> str:
