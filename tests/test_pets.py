@@ -134,6 +134,15 @@ def test_the_step_is_done_once_and_never_unasked(profile, trained):
     assert "pets" not in request_for("laptop").steps
 
 
+@pytest.mark.slow
+def test_other_code_of_the_networks_measures_anew(profile, trained, monkeypatch):
+    task, = plan(request_for(str(trained[0] / "dogs.yaml"), steps="pets"))
+    before = task.inputs()
+    assert task.inputs() == before
+    monkeypatch.setattr(runs, "library_digest", lambda: "other")
+    assert task.inputs() != before
+
+
 def test_without_a_finished_run_the_way_out_is_said(places, tiny_profile):
     with pytest.raises(ValueError, match="no run of the profile 'tiny' on dogs-vs-cats is finished.*make train PROFILE=laptop"):
         reproduce(request_for(str(tiny_profile), steps="pets"))

@@ -620,6 +620,12 @@ def test_a_notebook_without_a_parameters_cell_is_an_error(written, tmp_path):
         execute(written("print(1)", parameters=None), tmp_path / "copy.ipynb", {})
 
 
+def test_without_papermill_the_way_to_train_is_said(written, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "papermill", None)
+    with pytest.raises(NotebookError, match=r"needs papermill, which is not installed; `make env`.*--no-notebooks"):
+        execute(written("print(1)"), tmp_path / "copy.ipynb", {})
+
+
 @pytest.mark.slow
 def test_a_good_notebook_runs_in_this_python_with_its_parameters_and_prints_as_it_goes(written, tmp_path, capfd):
     target = tmp_path / "folder with {braces}" / "copy.ipynb"

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,14 @@ def execute(source: Path, target: Path, parameters: Mapping[str, Any]) -> None:
     Raises
     ------
     NotebookError
-        For a file that is no notebook, a parameter that it does not have (papermill only warns), a failing cell, or a dead
-        kernel.
+        Where papermill is not installed; for a file that is no notebook, a parameter that it does not have (papermill only
+        warns), a failing cell, or a dead kernel.
     OSError
         If the copy cannot be written; of a full disk nothing half-written stays.
     """
+    if not find_spec("papermill"):
+        raise NotebookError(f"{source.name} needs papermill, which is not installed; `make env` installs it, and `python -m "
+                            "bipartition.pipeline --no-notebooks` prepares and trains without it")
     import nbformat
 
     try:
