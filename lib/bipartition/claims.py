@@ -136,7 +136,7 @@ def explanation(dataset: str) -> str:
         f"would have none. Rows are compared on the same validation pictures of {dataset} and the seeds that both have, "
         "paired, as the mean over Table 1's classes. With few seeds these intervals are too short: where trainings differ by "
         "0.02 to 0.05 and a picture's IoU by as little, two equal rows are told apart 30 to 40 times in 100 with two seeds, 20 "
-        "to 26 times with three and 12 to 14 with six, not 5 times (notebook 14, exercise 3). CASM's masks come from a grid of "
+        "to 26 times with three and 11 to 14 with six, not 5 times (notebook 14, exercise 3). CASM's masks come from a grid of "
         "a quarter of the picture by nearest neighbours, as its authors have it, the others' bilinearly, which a comparison of "
         "contours cannot take apart; the table of measures has the truth brought back in both ways. Trials (5 and 8) are no "
         "runs of yours but published with this project, measured on "
