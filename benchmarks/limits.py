@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 from bipartition import runs
 from bipartition.baselines import centred_ellipse
 from bipartition.configuration import Configuration
-from bipartition.datasets.prepare import Prepared, Split, prepare
+from bipartition.datasets.prepare import Prepared, Split
 from bipartition.devices import accelerator_for_this_machine, descend
 from bipartition.epochs import Material, generator, judges_turn, unit_range
 from bipartition.evaluation import evaluate, foreground_overlap, object_truth
@@ -60,7 +60,7 @@ def main() -> None:
     dataset = profile.sets["table1"]
     configuration = configuration_for(profile, dataset, options.row, options.seed)
     folder = runs.run_folder(profile.name, dataset, options.row, options.seed)
-    prepared = prepare(dataset, configuration.size, profile.options(dataset))
+    prepared = profile.prepared(dataset)
     if not runs.is_finished(folder, runs.made_by(configuration, prepared.checksum)):
         parser.exit(1, f"error: {folder} holds no finished run of today's profile; make it with: make train "
                        f"PROFILE={options.profile} ROWS={options.row} SEEDS={options.seed}\n")

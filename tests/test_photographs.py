@@ -59,3 +59,10 @@ def test_without_it_pixels_lie_as_stored(tmp_path):
 def test_shrinking_averages_instead_of_skipping(tmp_path):
     checks = Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8))
     assert np.abs(read(checks, tmp_path / "a.png").astype(int) - 127).max() <= 3
+
+
+def test_a_mask_of_one_bit_holds_the_codes_0_and_1(tmp_path):
+    truth = np.array([[False, True], [True, False]]).repeat(4, axis=0).repeat(4, axis=1)
+    Image.fromarray(truth).save(tmp_path / "mask.png")
+    found = photographs.read_mask(tmp_path / "mask.png", 8, codes={0: "background", 1: "object"}, expected=(8, 8))
+    assert found.dtype == np.uint8 and np.array_equal(found, truth)

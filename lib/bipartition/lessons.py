@@ -215,10 +215,12 @@ def _shown(picture: Tensor | np.ndarray) -> np.ndarray:
 def _shapes(network: BiPartitionNetwork, image: Tensor) -> dict[str, str]:
     """What passes through the parts of a network, without the batch, as ``64×56×56``."""
     training = network.training
-    with torch.no_grad():
-        partition = network.eval().segment(image)  # in which no running statistics move
-        logits, maps = network.classifier(image)
-    network.train(training)
+    try:
+        with torch.no_grad():
+            partition = network.eval().segment(image)  # in which no running statistics move
+            logits, maps = network.classifier(image)
+    finally:
+        network.train(training)
     decoders = [name for name, _ in network.named_children() if name.endswith("_decoder")]
     seen = {"image": image, "logits": logits, **dict(zip(STAGES, maps, strict=True)),
             **dict(zip(decoders, (partition.background_mask, *(partition.matrices or ())), strict=True))}

@@ -286,8 +286,9 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _jobs(text: str) -> int:
     """A number of 1 or more; 0 for nothing said."""
-    said = text.strip() or "0"
-    if text.strip() and not (said.isascii() and said.isdecimal() and int(said)):
+    if not (said := text.strip()):
+        return 0
+    if not (said.isascii() and said.isdecimal() and int(said)):
         raise ValueError(f"jobs {text!r} is no whole number of 1 or more; write for example JOBS=2")
     return int(said)
 

@@ -212,7 +212,7 @@ def _pets(request: Request) -> Task:
 
     def inputs() -> dict[str, Any]:
         return {"counted": _counted(request, TRAINED_ON), "pets": _source(request.profile, MEASURED_ON),
-                "library": runs.library_digest(), "read": _read(request.profile, ()),
+                "profile": repr(request.profile), "library": runs.library_digest(),
                 "notebook": file_digest(_notebook("pets"))}
 
     outputs = [request.folder / "pets.csv", request.folder / "pets.md"]

@@ -167,11 +167,13 @@ def read_mask(path: Path, size: int, *, codes: Mapping[int, str], expected: tupl
     """
     with Image.open(path) as image:
         image.load()
-        if image.mode not in ("P", "L"):
+        if image.mode not in ("P", "L", "1"):
             raise ValueError(f"mask {path} is {image.mode}; it must be a PNG whose palette indices are classes")
         if image.size != expected:
             raise ValueError(f"mask {path} is {image.width} x {image.height} and its photograph {expected[0]} x "
                              f"{expected[1]} pixels; they must be equal")
+        if image.mode == "1":
+            image = Image.fromarray(np.asarray(image).astype(np.uint8))
         if unknown := set(np.flatnonzero(np.bincount(np.asarray(image).ravel())).tolist()) - codes.keys():
             known = ", ".join(f"{code} {meaning}" for code, meaning in codes.items())
             raise ValueError(f"mask {path} holds {sorted(unknown)}; codes are {known}")
