@@ -1,7 +1,9 @@
 """Files that are whole or absent, and places that one process has to itself."""
 
 import errno
+import fcntl
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -78,6 +80,15 @@ def test_a_file_where_a_folder_has_to_be_is_named_with_the_way_out(tmp_path):
         files.read_json(tmp_path / "seed0" / "config.json")
     with pytest.raises(NotADirectoryError, match="seed0 is a file, and has to be a folder; move it away"):
         files.sweep(tmp_path / "seed0")
+
+
+def test_a_process_that_has_not_given_its_number_yet_is_waited_for_all_the_same(tmp_path, capsys):
+    with open(tmp_path / ".run.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        threading.Timer(0.2, other.close).start()
+        with files.alone(tmp_path / "run"):
+            assert other.closed
+    assert f"another process is at work on {tmp_path / 'run'}: waiting" in capsys.readouterr().out
 
 
 def test_a_file_system_without_locks_is_named_with_the_way_out(tmp_path, monkeypatch):

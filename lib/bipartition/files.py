@@ -55,8 +55,9 @@ def alone(work: Path) -> Iterator[None]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
-            print(f"process {stream.read().strip() or '?'} is at work on {work}: waiting for it to end (Ctrl-C gives up)",
-                  flush=True)
+            number = stream.read().strip()  # none yet where both began at the same moment
+            print(f"{f'process {number}' if number else 'another process'} is at work on {work}: waiting for it to end "
+                  "(Ctrl-C gives up)", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
             raise NoLocksError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file "
