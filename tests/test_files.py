@@ -85,7 +85,7 @@ def test_a_file_where_a_folder_has_to_be_is_named_with_the_way_out(tmp_path):
 def test_a_process_that_has_not_given_its_number_yet_is_waited_for_all_the_same(tmp_path, capsys):
     with open(tmp_path / ".run.lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        threading.Timer(0.2, other.close).start()
+        threading.Timer(1, other.close).start()
         with files.alone(tmp_path / "run"):
             assert other.closed
     assert f"another process is at work on {tmp_path / 'run'}: waiting" in capsys.readouterr().out
