@@ -56,8 +56,8 @@ def alone(work: Path) -> Iterator[None]:
         except BlockingIOError:
             stream.seek(0)
             number = stream.read().strip()  # none yet where both began at the same moment
-            print(f"{f'process {number}' if number else 'another process'} is at work on {work}: waiting for it to end "
-                  "(Ctrl-C gives up)", flush=True)
+            other = f"process {number}" if number else "another process"
+            print(f"{other} is at work on {work}: waiting for it to end (Ctrl-C gives up)", flush=True)
             fcntl.flock(stream, fcntl.LOCK_EX)
         except OSError as error:
             raise NoLocksError(error.errno, f"{lock.parent} cannot be locked: {error.strerror}; name a place on another file "
