@@ -48,6 +48,15 @@ class TestTableFigure:
         names = [text.get_text() for text in figure.axes[0].get_yticklabels()]
         assert names == [ROWS["casm"].title, ROWS["chan_vese_only"].title]
 
+    def test_a_row_without_a_run_has_no_line_beside_those_that_have_one(self, table, seeds):
+        table.loc[table["row"] == "chan_vese_only", "iou"] = np.nan
+        axes = table_figure(table, seeds).axes[0]
+        assert [text.get_text() for text in axes.get_yticklabels()] == [ROWS["casm"].title]
+
+    def test_bands_tell_the_rows_apart(self, table, seeds):
+        band, = table_figure(table, seeds).axes[0].patches
+        assert (band.get_y(), band.get_height()) == (-0.5, 1)
+
     def test_dots_strokes_diamonds_intervals_and_the_best_without_training(self, table, seeds):
         axes = table_figure(table, seeds).axes[0]
         best, strokes, dots, diamonds = axes.lines
@@ -101,7 +110,7 @@ class TestSpreadFigure:
     def test_at_the_right_stands_the_share_of_pictures_that_reach_the_dotted_line(self, pictures):
         axes, = spread_figure(pictures).axes
         assert axes.lines[-1].get_xdata()[0] == 0.7
-        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "≥ 0.7"]
+        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "IoU ≥ 0.7"]
 
     def test_a_line_whose_pictures_have_all_one_iou_is_a_dot_and_one_without_numbers_has_no_share(self, pictures):
         flat = pd.concat([pictures, pd.DataFrame({"title": "empty", "seed": 0, "iou": np.zeros(5)}),
@@ -109,7 +118,7 @@ class TestSpreadFigure:
         axes, = spread_figure(flat).axes
         dots = axes.lines[-2]
         assert np.allclose(dots.get_xdata(), [0.3, 0.45, 0, np.nan], equal_nan=True) and not dots.get_clip_on()
-        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "0 %", "–", "≥ 0.7"]
+        assert [text.get_text() for text in axes.texts] == ["0 %", "50 %", "0 %", "–", "IoU ≥ 0.7"]
 
     def test_without_pictures_it_is_an_empty_panel(self, pictures):
         figure = spread_figure(pictures[:0])

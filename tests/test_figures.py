@@ -99,8 +99,16 @@ class TestFigure4:
             assert all(says_not_trained(axes) for axes in grid[1:, column])
         assert grid[1, 1].images
 
-    def test_all_panels_have_one_size_and_stay_on_the_page(self, images, masks):
-        figure = figure4(images, masks, [0, 1])
+    def test_where_the_truth_is_known_the_iou_stands_below(self, images, masks):
+        del masks["mumford_shah"]
+        grid = panels(figure4(images, masks, [0, 3], {"casm": IOUS, "chan_vese": [np.nan] * COUNT}), 6)
+        said = [[axes.get_xlabel() for axes in row] for row in grid]
+        assert [row[0] for row in said] == ["", "", "", "IoU 0.50", "", "", "", "IoU 0.00"]
+        assert not any(words for row in said for words in row[1:])
+
+    @pytest.mark.parametrize("ious", [None, {"casm": IOUS}])
+    def test_all_panels_have_one_size_and_stay_on_the_page(self, images, masks, ious):
+        figure = figure4(images, masks, [0, 1], ious)
         width, height = figure.get_size_inches()
         boxes = [axes.get_position() for axes in figure.axes]
         assert np.allclose([box.width * width for box in boxes], boxes[0].width * width)
@@ -159,7 +167,7 @@ class TestFigures5And6:
     def test_class_and_iou_stand_below_the_mask_and_no_iou_where_there_is_no_object(self, images, masks):
         truth = np.ones((COUNT, SIZE, SIZE), np.uint8)
         grid = panels(figure6(images, truth, masks["casm"], IOUS, CLASSES, [0, 1]), 10)
-        assert [axes.get_xlabel() for axes in grid[0, [2, 7]]] == ["dog 0.50", "cat"]
+        assert [axes.get_xlabel() for axes in grid[0, [2, 7]]] == ["IoU 0.50 (dog)", "cat"]
 
 
 class TestFigure6Worst:
@@ -170,7 +178,7 @@ class TestFigure6Worst:
     def test_the_worst_stands_first_and_each_has_its_iou_below_its_mask(self, images, truth, masks):
         grid = panels(figure6_worst(images, truth, masks["mumford_shah"], IOUS, CLASSES, count=3), 10)
         groups = [grid[0, :5], grid[0, 5:], grid[1, :5]]
-        for index, iou, group in zip((3, 2, 4), ("horse 0.00", "cow 0.25", "dog 0.25"), groups, strict=True):
+        for index, iou, group in zip((3, 2, 4), ("IoU 0.00 (horse)", "IoU 0.25 (cow)", "IoU 0.25 (dog)"), groups, strict=True):
             assert (array(group[0]) == as_pictures(images[index])).all()
             assert (array(group[2]) == (masks["mumford_shah"][index] >= 128)).all()
             assert [axes.get_xlabel() for axes in group] == ["", "", iou, "", ""]
@@ -185,7 +193,8 @@ class TestFigure6Worst:
 
     def test_a_picture_without_object_is_never_among_them_and_fewer_than_ten_are_fine(self, images, truth, masks):
         grid = panels(figure6_worst(images, truth, masks["casm"], IOUS, CLASSES), 10)
-        assert [axes.get_xlabel() for axes in grid[:, [2, 7]].ravel()] == ["horse 0.00", "cow 0.25", "dog 0.25", "dog 0.50"]
+        assert [axes.get_xlabel() for axes in grid[:, [2, 7]].ravel()] == [
+            "IoU 0.00 (horse)", "IoU 0.25 (cow)", "IoU 0.25 (dog)", "IoU 0.50 (dog)"]
 
     def test_without_a_run_or_without_an_object_the_panels_are_empty_and_say_so(self, images, truth, masks):
         for given, ious, words in ((None, [], NOT_TRAINED), (masks["casm"], [np.nan] * COUNT, NOT_SCORED)):
@@ -271,7 +280,7 @@ def test_captions_stand_alone():
                  "Few epochs."):
         assert part in text
     assert "undecided grey" in caption("figure6", dataset="voc2012", size=224, choice="the worst")
-    assert "class and foreground IoU below" in caption("figure6_worst", dataset="voc2012", size=224, choice="the worst")
+    assert "foreground IoU and class below" in caption("figure6_worst", dataset="voc2012", size=224, choice="the worst")
     assert "undecided" not in caption("figure5", dataset="dogs-vs-cats", size=224, choice="drawn")
     with pytest.raises(ValueError, match="no caption for 'figure7'"):
         caption("figure7", dataset="voc2012", size=64, choice="drawn")

@@ -14,8 +14,9 @@ from bipartition.rows import CAM, MEAN, ROWS
 
 __all__ = ["SPREAD_READS", "TABLE_READS", "learning_curves", "spread_figure", "table_figure"]
 
-TABLE_READS = ("Dots are measured, with their intervals; strokes below them are single trainings, diamonds above them the "
-               "paper's; the dotted line is the best of what needs no training, in each panel whichever that is.")
+TABLE_READS = ("A band for each row that was trained. Dots are measured, with their intervals; strokes below them are single "
+               "trainings, diamonds above them the paper's; the dotted line is the best of what needs no training, in each "
+               "panel whichever that is.")
 SPREAD_READS = ("Each shape is as wide as pictures with that IoU are frequent, smoothed, all seeds of a row together and "
                 "every shape equally wide where it is widest; lines are quartiles, dots medians, over pictures and not "
                 "over classes. IoU is that of the foreground (1 − φ ≥ 0.5), void pixels left out. At the right, the share "
@@ -63,10 +64,12 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
         Of `bipartition.tables.seeds_table`, or its file.
     """
     shown = table[table["n"] > 0]
-    classes, names = list(dict.fromkeys(shown["class"])) or [MEAN], [name for name in ROWS if name in set(table["row"])]
+    classes = list(dict.fromkeys(shown["class"])) or [MEAN]
+    trained = set(table["row"][table["iou"].notna()]) & set(ROWS)  # without any run the paper's values have a place, too
+    names = [name for name in ROWS if name in (trained or set(table["row"]))]
     y = {name: place for place, name in enumerate(names)}
     untrained = shown[~shown["row"].isin([*ROWS, CAM])].groupby("class")["iou"].max()
-    figure = Figure(figsize=(WIDTH, 0.75 + 0.21 * len(names)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.75 + 0.23 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(classes), squeeze=False, sharex=True, sharey=True,
                              width_ratios=[1.0] * (len(classes) - 1) + [2.2])[0]  # the mean is what rows are compared by
     for axes, label in zip(panels, classes, strict=True):
@@ -80,10 +83,10 @@ def table_figure(table: pd.DataFrame, seeds: pd.DataFrame) -> Figure:
                   label="measured, 95 % interval")
         axes.plot(lines["paper_iou"], lines["row"].map(y) - _BESIDE, "D", markerfacecolor="none", markersize=3.4,
                   color=COLOURS[1], markeredgewidth=0.9, label="the paper's" if shown["paper_iou"].notna().any() else None)
-        axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.4, -0.6), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
+        axes.set(title=label, xlim=(0, 1), ylim=(len(names) - 0.5, -0.5), xticks=(0, 0.5, 1), xticklabels=("0", ".5", "1"),
                  yticks=range(len(names)), yticklabels=[ROWS[name].title for name in names])
-        axes.grid(axis="y", color="0.9", linewidth=0.5)
-        axes.set_axisbelow(True)
+        for place in range(0, len(names), 2):  # else a diamond could belong to the row above
+            axes.axhspan(place - 0.5, place + 0.5, color="0.94", linewidth=0, zorder=0)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(label == classes[0])
     panels[len(panels) // 2].set_xlabel("foreground IoU")
@@ -117,7 +120,7 @@ def spread_figure(pictures: pd.DataFrame) -> Figure:
     for place, share in enumerate(by_title.agg(lambda values: (values >= FOUND).mean()).reindex(titles)):
         axes.text(1.02, place, "–" if np.isnan(share) else f"{100 * share:.0f} %", va="center")
     axes.axvline(FOUND, color="0.45", linestyle=":", linewidth=0.9, zorder=0)
-    axes.text(1.02, -0.75, f"≥ {FOUND}", va="center")
+    axes.text(1.02, -0.75, f"IoU ≥ {FOUND}", va="center")
     return figure
 
 

@@ -36,6 +36,8 @@ STYLE = {
 WIDTH = 7.2
 """Inches: the text width of a page."""
 GAP = 0.03
+NOTED = {"row_gap": 0.17, "bottom": 0.17}
+"""Room for a line of small type below each group of panels."""
 FIGURE4_ROWS = tuple(sorted(ROWS, key=lambda name: ROWS[name].letter))
 """Columns (a) to (f) of Figure 4, and those of further rows."""
 NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
@@ -71,7 +73,8 @@ def lowest(scores: Sequence[float], count: int) -> np.ndarray:
 
 
 @mpl.rc_context(STYLE)
-def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int]) -> Figure:
+def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices: Sequence[int],
+            ious: Mapping[str, Sequence[float]] | None = None) -> Figure:
     """The six experiments side by side: for each picture the rows I, 1 - phi, (1 - phi) I and phi I.
 
     Parameters
@@ -81,14 +84,20 @@ def figure4(images: np.ndarray, masks: Mapping[str, np.ndarray | None], indices:
         ``round(255 (1 - phi))``; a row that is missing or None gets labelled empty panels.
     indices : sequence of int
         Pictures to show, one set below the other; see `choose`.
+    ious : mapping of row name to sequence of float, length N, optional
+        Foreground IoU of each picture, which stands below its panels; NaN where it is not known.
     """
-    figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, row_gap=0.08, left=0.26,
-                           top=0.4)
+    scored = {name: {index: values[index] for index in indices if not np.isnan(values[index])}
+              for name, values in (ious or {}).items()}
+    room = NOTED if any(scored.values()) else {"row_gap": 0.08}
+    figure, panels = _grid(rows=4 * len(indices), columns=len(FIGURE4_ROWS), every_row=4, left=0.26, top=0.4, **room)
     for column, name in enumerate(FIGURE4_ROWS):
         for place, index in enumerate(indices):
             shown = _quartet(images[index], _one(masks.get(name), index))
             for axes, array in zip(panels[4 * place:4 * place + 4, column], shown, strict=True):
                 _show(axes, array)
+            if index in scored.get(name, {}):
+                _note(panels[4 * place + 3, column], f"IoU {scored[name][index]:.2f}")
         head = textwrap.wrap(f"({ROWS[name].letter}) {ROWS[name].title}", 18, break_on_hyphens=False)
         _head(panels[0, column], "\n".join(head))
         if len(FIGURE4_ROWS) > 6:  # heads would touch
@@ -106,7 +115,7 @@ def figure5(images: np.ndarray, masks: np.ndarray | None, indices: Sequence[int]
 
 def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, ious: Sequence[float], names: Sequence[str],
             indices: Sequence[int]) -> Figure:
-    """As `figure5`, with the truth in the second column (object white, undecided pixels grey), class and IoU below the mask.
+    """As `figure5`, with the truth in the second column (object white, undecided pixels grey), IoU and class below the mask.
 
     Parameters
     ----------
@@ -126,7 +135,7 @@ def figure6(images: np.ndarray, truth: np.ndarray, masks: np.ndarray | None, iou
         picture, *rest = _quartet(images[index], _one(masks, index))
         lines.append([picture, _truth(truth[index]), *rest])
         scored = masks is not None and not np.isnan(ious[index])
-        notes.append(f"{names[index]} {ious[index]:.2f}" if scored else names[index])
+        notes.append(f"IoU {ious[index]:.2f} ({names[index]})" if scored else names[index])
     return _two_groups(lines, FIGURE6_COLUMNS, notes=notes)
 
 
@@ -190,10 +199,10 @@ def caption(name: str, *, dataset: str, size: int, choice: str, seed: int | Mapp
     parts = "the foreground (1 − φ) ⊙ I and the background φ ⊙ I"
     pictures = f"Validation pictures of {dataset} at {size} × {size} pixels, {choice}."
     beside_truth = (f"{ROWS[row].title} against the truth. Columns of each group: the picture I, the truth (object white, "
-                    f"undecided grey), the mask 1 − φ ({cut}) with class and foreground IoU below, {parts}.")
+                    f"undecided grey), the mask 1 − φ ({cut}) with foreground IoU and class below, {parts}.")
     texts = {
         "figure4": f"Figure 4. {ways} ways to cut a picture in two. {letters}. Rows, for each picture: the picture I, "
-                   f"the mask 1 − φ ({cut}), {parts}.",
+                   f"the mask 1 − φ ({cut}), {parts}; below them, where the truth is known, the mask's foreground IoU.",
         "figure5": f"Figure 5. {ROWS[row].title}. Columns of each group: the picture I, the mask 1 − φ ({cut}), "
                    f"{parts}.",
         "figure6": f"Figure 6. {beside_truth}",
@@ -276,8 +285,7 @@ def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str], *, n
     """
     width, groups = len(heads), min(2, len(lines))
     high = -(-len(lines) // 2)
-    room = {"row_gap": 0.17, "bottom": 0.17} if notes else {}
-    figure, panels = _grid(rows=high, columns=groups * width, every_column=width, **room)
+    figure, panels = _grid(rows=high, columns=groups * width, every_column=width, **(NOTED if notes else {}))
     for place in range(high * groups):
         line, group = divmod(place, groups)
         part = panels[line, group * width:(group + 1) * width]
@@ -287,7 +295,7 @@ def _two_groups(lines: list[list[np.ndarray | None]], heads: Sequence[str], *, n
             else:
                 axes.set_axis_off()
         if place < len(notes):
-            part[heads.index(MASK)].set_xlabel(notes[place], fontsize=STYLE["xtick.labelsize"], labelpad=2)
+            _note(part[heads.index(MASK)], notes[place])
     for axes, head in zip(panels[0], heads * groups, strict=True):
         _head(axes, head)
     return figure
@@ -325,3 +333,7 @@ def _show(axes: Axes, array: np.ndarray | None, missing: str = NOT_TRAINED) -> N
 
 def _head(axes: Axes, text: str) -> None:
     axes.set_title(text, pad=3, linespacing=1.05)
+
+
+def _note(axes: Axes, text: str) -> None:
+    axes.set_xlabel(text, fontsize=STYLE["xtick.labelsize"], labelpad=2)

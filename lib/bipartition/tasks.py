@@ -65,7 +65,7 @@ DRAWINGS = {
         code=("charts.py", "tables.py", "measures.py", "contours.py", "baselines.py", "claims.py",
               "sensitivities.py", *(str(path) for dataset, (_, profile) in runs.TRACKED_TRIALS.items()
                 for path in (runs.tracked_trials(dataset), runs.profiles_root() / f"{profile}.yaml")))),
-    "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",)),
+    "figure4": Drawing(step="figures", shows="gallery", pictures=("figure4",), code=("tables.py",)),
     "figure5": Drawing(step="figures", shows="gallery", pictures=("figure5",)),
     "figure6": Drawing(step="figures", shows="table1", pictures=("figure6", "figure6_worst"), code=("tables.py",)),
 }
