@@ -1,4 +1,4 @@
-"""The picture of masks under one judge that learns on, and under one that holds still: results/published/demo/one-judge.png.
+"""The picture of masks under one judge that keeps learning, and under one that is frozen: results/published/demo/one-judge.png.
 
     python benchmarks/one_judge.py --to one-judge.png [--profile demo] [--seed 0]
 

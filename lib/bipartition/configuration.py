@@ -147,7 +147,7 @@ class Configuration:
         "live", alternatives=("live", "snapshot", "turns"), where="3.1 \"like Siamese networks\", (18)",
         why="live: one classifier for all three passes; snapshot: the cut pictures are scored by the classifier as the warm-up "
             "left it, so that it cannot learn to read crumbs; turns: by a copy that learns S of (20) while the masks hold "
-            "still, and holds still while the masks learn")
+            "still, and is frozen while the masks learn")
     judge_turns: int = reading(
         3, alternatives=FROM_0, remark="from 1 to epochs - 1 where judge is turns", where="(20)",
         why="how often the judge has its turn, where judge is turns: after each of the first epochs; more turns, and judge and "
