@@ -21,8 +21,9 @@ import pytest
 from PIL import Image
 
 from bipartition import files, runs
-from bipartition.datasets import Item, decoding, download, open_dataset, photographs
+from bipartition.datasets import decoding, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
+from bipartition.datasets.photographs import Item
 from bipartition.datasets.prepare import checksum_at_hand, prepare, prepared_before
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition.datasets import Item, open_dataset
+from bipartition.datasets import open_dataset
+from bipartition.datasets.photographs import Item
 from bipartition.datasets.voc2012 import CHOOSING_SHARE, CLASSES
 from miniatures import Photo, voc_photos, write_voc
 

@@ -7,8 +7,6 @@ from torch import Tensor, nn
 
 from bipartition.networks import Partition
 
-__all__ = ["AutoEncoder"]
-
 LEAK = 0.2
 
 

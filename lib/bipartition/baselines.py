@@ -13,9 +13,6 @@ import numpy as np
 from skimage.filters import threshold_otsu
 from skimage.segmentation import chan_vese
 
-__all__ = ["BASELINES", "ELLIPSE_AREA", "GRABCUT_AREA", "centred_ellipse", "classical_chan_vese", "everything_foreground",
-           "grabcut", "grey", "otsu", "smaller_region", "two_means"]
-
 ELLIPSE_AREA = 0.3
 """Share of the picture inside `centred_ellipse`: declared once, fitted to nothing."""
 CHAN_VESE_STEPS = 60

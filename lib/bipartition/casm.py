@@ -24,8 +24,6 @@ from bipartition.convolutions import TapConvolution
 from bipartition.devices import descend
 from bipartition.networks import Classifier, Partition, parameters_fixed
 
-__all__ = ["CasmLearner", "CasmNetwork", "hiding_loss"]
-
 SNAPSHOTS = 30
 SNAPSHOT_EVERY = 100
 GRADIENT_CLIP = 10.0

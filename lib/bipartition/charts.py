@@ -12,8 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from bipartition.figures import COLOURS, STYLE, WIDTH
 from bipartition.rows import CAM, MEAN, ROWS
 
-__all__ = ["SPREAD_READS", "TABLE_READS", "learning_curves", "spread_figure", "table_figure"]
-
 TABLE_READS = ("A band for each row that was trained. Dots are measured, with their intervals; strokes below them are single "
                "trainings, diamonds above them the paper's; the dotted line is the best of what needs no training, in each "
                "panel whichever that is.")

@@ -16,8 +16,6 @@ from bipartition.profiles import configuration_for, load_profile
 from bipartition.sensitivities import USUAL, seen_from, sensitivities
 from bipartition.tables import NO_SEED, Measured, averages, difference, line_title, page, refused, two
 
-__all__ = ["CLAIMS", "COLUMNS", "HEADS", "claims", "explanation", "markdown", "published_trials", "verdict"]
-
 CLAIMS = {
     1: ("Both energies with classification find more of the object than CASM", "Table 1"),
     2: ("Their boundaries are more precise than CASM's", "4.2, Figure 4"),

@@ -17,8 +17,6 @@ from bipartition.rows import ROWS, WARM_UP
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULTS", "NAMED", "WARM_UP_SETTINGS", "Configuration", "SettingError", "readings_table", "warm_up_configuration"]
-
 _ALL_READ = frozenset({"row", "dataset", "seed", "size", "batch_size", "epochs", "crops", "optimiser"})
 WARM_UP_SETTINGS = ("size", "warmup_batch_size", "warmup_epochs", "warmup_rate", "warmup_cuts", "warmup_crops",
                     "warmup_contours", "weights", "optimiser")

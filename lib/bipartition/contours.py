@@ -21,8 +21,6 @@ import numpy as np
 from scipy import ndimage
 from skimage.morphology import disk
 
-__all__ = ["boundary_f", "boundary_iou", "fill_void", "near", "rim", "rim_width", "tolerance"]
-
 RIM_SHARE = 0.02
 TOLERANCE_SHARE = 0.0075
 

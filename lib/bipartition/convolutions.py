@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["PatchConvolution", "TapConvolution"]
-
 
 class PatchConvolution(nn.Module):
     """A 3 x 3 convolution, on a CPU and maps of a few pixels as one product of matrices: patches times kernels.

@@ -8,8 +8,6 @@ from torch import Generator, Tensor
 
 from bipartition.devices import drawn, sent
 
-__all__ = ["cuts_of_some", "random_crops", "random_cuts"]
-
 
 def random_crops(image: Tensor, smallest: float, rng: Generator) -> Tensor:
     """A part of each picture, stretched to full size: the usual augmentation of classifiers, a batch at a time.

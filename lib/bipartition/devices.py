@@ -17,9 +17,6 @@ from torch import Generator, Tensor, nn
 
 from bipartition.machine import ASKED, card_is_wanted, launched
 
-__all__ = ["accelerator_for_this_machine", "average_gradients", "average_statistics", "descend", "device_name",
-           "drawn", "mean_over_processes", "my_share", "sent", "unused_card"]
-
 PATIENCE = timedelta(hours=12)
 """How long processes wait for one of them, which may wait for somebody else's training; GPUs would give up after 10 minutes."""
 

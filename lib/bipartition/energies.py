@@ -8,8 +8,6 @@ variation of the same contour, or of the same smooth picture, halves as the side
 import torch
 from torch import Tensor
 
-__all__ = ["area", "chan_vese", "mumford_shah", "region_means", "total_variation"]
-
 
 def region_means(image: Tensor, background_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Mean colours c1 and c2 of the two regions, eq. (8) (and (5), with 1 - phi in place of the Heaviside function).

@@ -21,8 +21,6 @@ from bipartition.devices import average_statistics, mean_over_processes, my_shar
 from bipartition.learners import JudgeLearner, Learner
 from bipartition.rows import WARM_UP
 
-__all__ = ["Material", "generator", "judges_turn", "schedule", "schedulers_for", "train_epoch", "unit_range"]
-
 JUDGE_PASSES = 2
 """How often a judge sees every picture in one of its turns."""
 CHECKED_EVERY = 16

@@ -15,9 +15,6 @@ import numpy as np
 from bipartition.contours import boundary_f, boundary_iou, fill_void
 from bipartition.datasets.photographs import VOID
 
-__all__ = ["CUT", "NEARLY_ALL", "UNKNOWN", "Interval", "average_precision", "class_mean", "evaluate", "foreground_overlap",
-           "glance", "interval", "is_collapsed", "object_truth", "paired_difference"]
-
 CUT = 128
 """Smallest stored value that is foreground: ``1 - phi >= 0.5``, masks being stored as ``round(255 (1 - phi))``."""
 GREY = (26, 229)

@@ -20,9 +20,6 @@ from bipartition.datasets.photographs import VOID
 from bipartition.evaluation import CUT
 from bipartition.rows import ROWS
 
-__all__ = ["COLOURS", "FIGURE4_ROWS", "STYLE", "caption", "changed_here", "choose", "contact_sheet", "figure4", "figure5",
-           "figure6", "figure6_worst", "lowest", "save"]
-
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's palette, told apart by colour-blind readers."""
 STYLE = {

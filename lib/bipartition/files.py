@@ -15,9 +15,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DISK_FULL", "Interrupted", "NoLocksError", "alone", "completed", "place", "read_json", "sweep", "sync",
-           "unfinished", "write_array", "write_bytes", "write_json", "write_text"]
-
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where a disk, or what one may use of it, is full."""
 _WAY_OUT = "check the folder and its permissions, or name another place in BIPARTITION_RESULTS or BIPARTITION_DATA"

@@ -12,8 +12,6 @@ from bipartition.datasets.prepare import checksum_at_hand
 from bipartition.profiles import Profile, configuration_for, training_command
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP
 
-__all__ = ["finished_folders", "first_masks", "made_today", "name_stale_runs", "predicted_masks"]
-
 
 def finished_folders(profile: Profile, dataset: str, checksum: str | None,
                      rows: Iterable[str] = (*ROWS, WARM_UP)) -> tuple[dict[str, dict[int, Path]], list[str]]:

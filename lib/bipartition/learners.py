@@ -18,9 +18,6 @@ from bipartition.networks import BiPartitionNetwork, Classifier, Partition, cut_
 from bipartition.objectives import classification_objective, regularisation, segmentation_objective, weighted_sum
 from bipartition.rows import ROWS, WARM_UP, Row
 
-__all__ = ["JudgeLearner", "Learner", "PartitionLearner", "build_learner", "judges_view", "objective_parts",
-           "objective_weights"]
-
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
 

@@ -14,9 +14,6 @@ from torch import Tensor
 from bipartition.figures import COLOURS, STYLE, WIDTH
 from bipartition.networks import BiPartitionNetwork
 
-__all__ = ["Descent", "descend_mask", "descend_mask_and_matrices", "film_strip", "network_diagram", "photograph",
-           "two_balls"]
-
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 """Of the classifier, each of which gives a map to the decoders."""
 

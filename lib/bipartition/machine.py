@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-__all__ = ["ASKED", "at_a_time", "card_is_wanted", "cores", "launched", "threads"]
-
 ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))

@@ -15,8 +15,6 @@ from bipartition.evaluation import evaluate, object_truth
 from bipartition.rows import CASM_CEILING, CEILING
 from bipartition.tables import Measured, averages, cell, line_title, page, refused, seeds_shown
 
-__all__ = ["COLUMNS", "GRID_STRIDE", "HEADS", "explanation", "markdown", "measures", "through_the_grid"]
-
 HEADS = {
     "iou": "IoU",
     "own_iou": "IoU, own class only",

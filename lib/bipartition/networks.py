@@ -16,9 +16,6 @@ from torchvision.models import resnet18
 
 from bipartition.convolutions import PatchConvolution, TapConvolution
 
-__all__ = ["BiPartitionNetwork", "Classifier", "Decoder", "Partition", "belongs_to_a_judge", "cut_pictures",
-           "fused_decoders", "parameters_fixed", "saved_network"]
-
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

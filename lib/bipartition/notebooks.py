@@ -11,8 +11,6 @@ from typing import Any
 
 from bipartition import files, runs
 
-__all__ = ["NotebookError", "execute", "parameter_names"]
-
 
 class NotebookError(RuntimeError):
     """A notebook that could not be executed to its end; the message names the copy to look at."""

@@ -13,9 +13,6 @@ from torch import Tensor
 
 from bipartition.energies import area, chan_vese, mumford_shah, total_variation
 
-__all__ = ["background_floor", "background_loss", "classification_objective", "foreground_loss",
-           "segmentation_objective", "weighted_sum"]
-
 
 def foreground_loss(foreground_logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the foreground picture ``(1 - phi) I``, the first term of eq. (12) and (14): ``-y log f``.

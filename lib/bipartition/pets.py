@@ -19,9 +19,6 @@ from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, WARM_UP
 from bipartition.tables import NO_SEED, Measured, averages, cell, line_title, page, refused, scored_classes
 
-__all__ = ["COLUMNS", "FLOORS", "MEASURED_ON", "TRAINED_ON", "markdown", "measurable_folders", "measured", "open_pets",
-           "pets_table"]
-
 TRAINED_ON, MEASURED_ON = "dogs-vs-cats", "oxford-pets"
 FLOORS = ("everything_foreground", "centred_ellipse")
 """Baselines that look at no picture, beside the rows."""

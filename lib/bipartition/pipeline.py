@@ -25,9 +25,6 @@ from bipartition.rows import ROWS
 from bipartition.stamps import Task, forget, is_up_to_date, made_from_now, remember
 from bipartition.tasks import ON_REQUEST, STEPS, Request, plan
 
-__all__ = ["FAILURES", "INTERRUPTED", "main", "reproduce", "request_for"]
-
-
 PROCESSES = launched()
 """How many train one model."""
 

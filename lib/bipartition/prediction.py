@@ -10,8 +10,6 @@ from bipartition.epochs import unit_range
 from bipartition.learners import Learner
 from bipartition.networks import Classifier
 
-__all__ = ["CAM_CUT", "activation_mask", "predict"]
-
 CAM_CUT = 0.2
 """Share of its maximum from which on a class activation map is foreground, as Zhou et al. (2016) cut it."""
 

@@ -18,8 +18,6 @@ from bipartition.rows import ROWS
 if TYPE_CHECKING:
     from bipartition.datasets.prepare import Prepared
 
-__all__ = ["SETS", "Profile", "configuration_for", "load_profile", "profile_names", "training_command"]
-
 SETS = ("table1", "gallery")
 """What a profile needs a data set for: Table 1 and Figure 6; Figures 4 and 5."""
 

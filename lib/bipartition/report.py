@@ -15,8 +15,6 @@ from bipartition.finished import finished_folders
 from bipartition.profiles import Profile, configuration_for
 from bipartition.rows import MEAN, ROWS
 
-__all__ = ["write_provenance", "write_report"]
-
 FIGURES = {
     "table1": (
         "Table 1",

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ANY_WITH_A_CLASSIFIER", "CAM", "CASM_CEILING", "CEILING", "CLASSES", "MEAN", "OTHER_TITLES", "ROWS",
-           "TABLE_ROWS", "Row", "WARM_UP", "table_classes"]
-
 CLASSES = ("dog", "cat", "horse", "cow", "car", "person")
 """The columns of Table 1."""
 

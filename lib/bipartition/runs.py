@@ -20,11 +20,6 @@ from bipartition.configuration import DEFAULTS, Configuration
 from bipartition.files import read_json
 from bipartition.rows import ROWS, WARM_UP
 
-__all__ = ["IMAGENET_WEIGHTS", "METHOD_CODE", "METHOD_VERSION", "TRACKED_TRIALS", "changed_code", "data_root", "fingerprint",
-           "finished_runs", "finished_seeds", "is_finished", "library_digest", "made_by", "method_code", "method_version",
-           "prepared_root", "profiles_root", "project_root", "provenance", "results_root", "run_folder", "tracked_trials",
-           "weights_file", "weights_source"]
-
 METHOD_VERSION = 8
 """Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
 alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""

@@ -16,8 +16,6 @@ from bipartition.configuration import DEFAULTS, NAMED, Configuration
 from bipartition.figures import COLOURS, STYLE, WIDTH
 from bipartition.tables import two
 
-__all__ = ["COLUMNS", "USUAL", "compared", "seen_from", "sensitivities", "sensitivity_figure", "spread", "with_interval"]
-
 USUAL = "usual"
 """In the column ``field``, of the lines with the usual settings."""
 NUMBERS = ("iou", "iou_low", "iou_high", "area", "grey", "accuracy", "boundary_iou")

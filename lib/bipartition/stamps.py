@@ -8,8 +8,6 @@ from typing import Any
 
 from bipartition import files, runs
 
-__all__ = ["Task", "file_digest", "forget", "is_up_to_date", "made_from_now", "remember"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Task:

@@ -27,10 +27,6 @@ from bipartition.finished import finished_folders
 from bipartition.profiles import Profile
 from bipartition.rows import CAM, MEAN, OTHER_TITLES, ROWS, WARM_UP, table_classes
 
-__all__ = ["COLUMNS", "NO_SEED", "PICTURE_COLUMNS", "SEED_COLUMNS", "Measured", "averages", "cell", "column",
-           "difference", "explanation", "line_metrics", "line_title", "markdown", "object_shares", "page", "pictures_table",
-           "refused", "scored_classes", "seeds_shown", "seeds_table", "table1", "two", "write_table"]
-
 COLUMNS = ("dataset", "row", "class", "n", "seeds", "iou", "ci_low", "ci_high", "pooled_iou", "boundary_iou",
            "paper_iou")
 SEED_COLUMNS = ("dataset", "row", "seed", "class", "iou", "boundary_f", "area", "grey", "collapsed")

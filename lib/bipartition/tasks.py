@@ -15,8 +15,6 @@ from bipartition.profiles import Profile, configuration_for, load_profile, train
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS
 from bipartition.stamps import Task, file_digest
 
-__all__ = ["ON_REQUEST", "STEPS", "Request", "plan"]
-
 STEPS = ("data", "train", "figures", "table", "report")
 """In the order in which they are taken."""
 

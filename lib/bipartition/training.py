@@ -31,8 +31,6 @@ from bipartition.networks import Classifier, belongs_to_a_judge, saved_network
 from bipartition.prediction import predict
 from bipartition.rows import WARM_UP
 
-__all__ = ["fresh_learner", "train_row"]
-
 CODE = runs.method_code()
 """Digests of the code that this process computes with; its files may change meanwhile."""
 CHECKPOINT = 2

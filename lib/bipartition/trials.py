@@ -24,8 +24,6 @@ from bipartition.pipeline import FAILURES, INTERRUPTED
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ANY_WITH_A_CLASSIFIER, ROWS, WARM_UP, table_classes
 
-__all__ = ["COLUMNS", "main", "summary", "trial"]
-
 COLUMNS = ("dataset", "row", "seed", "settings", "accuracy", "iou", "iou_low", "iou_high", "pooled_iou", "boundary_iou", "area",
            "grey", "n", "minutes", "commit", "command")
 """Of the table of trials.  ``iou`` and its like are means over the classes of Table 1 that occur; its interval is that of the

@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bipartition.datasets.photographs import DataSet, Item
-
-__all__ = ["NAMES", "WITH_TRUTH", "DataSet", "Item", "check_options", "open_dataset"]
+from bipartition.datasets.photographs import DataSet
 
 NAMES = ("cartoons", "voc2012", "dogs-vs-cats", "oxford-pets")
 WITH_TRUTH = ("cartoons", "voc2012", "oxford-pets")

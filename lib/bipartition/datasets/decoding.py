@@ -16,8 +16,6 @@ import numpy as np
 
 from bipartition.files import Interrupted
 
-__all__ = ["ArrayFile", "outcomes_in_turn"]
-
 CHUNK = 16
 """So many pictures a process decodes before it hands over what became of them."""
 

@@ -9,8 +9,6 @@ import numpy as np
 from bipartition.datasets import download, photographs
 from bipartition.datasets.photographs import DataSet, Item
 
-__all__ = ["CLASSES", "KNOWN_BROKEN", "SPLIT_SEED", "VALIDATION_SHARE", "DogsVsCats"]
-
 CLASSES = ("cat", "dog")
 
 SPLIT_SEED = 10

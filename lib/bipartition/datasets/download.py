@@ -20,9 +20,6 @@ from PIL import Image
 from bipartition import files, runs
 from bipartition.datasets.transfer import Resuming, in_words, size_in_words
 
-__all__ = ["ARCHIVES", "KAGGLE_PAGE", "VARIABLES", "Archive", "fetch", "imagenet_weights", "is_at_hand", "located",
-           "unpack"]
-
 
 @dataclass(frozen=True)
 class Archive:

@@ -3,8 +3,6 @@
 import numpy as np
 from scipy.spatial import KDTree
 
-__all__ = ["GRID", "NEAR", "grey_means", "near_duplicates"]
-
 GRID = 8
 """Cells a side, whose mean greys stand for a picture."""
 NEAR = 6.0

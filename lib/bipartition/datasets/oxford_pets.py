@@ -8,8 +8,6 @@ import numpy as np
 from bipartition.datasets import download, photographs
 from bipartition.datasets.photographs import VOID, DataSet, Item
 
-__all__ = ["CLASSES", "OxfordPets"]
-
 CLASSES = ("cat", "dog")
 """In the order of the species in the official lists: 1 cat, 2 dog; that of Dogs vs. Cats too."""
 

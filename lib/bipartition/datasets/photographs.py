@@ -11,8 +11,6 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-__all__ = ["VOID", "DataSet", "Item", "describe_files", "limited", "read_mask", "read_photograph", "read_with_mask"]
-
 VOID = 255
 """Mask value of pixels whose class is undecided."""
 

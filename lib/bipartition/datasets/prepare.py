@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from bipartition import files, runs
-from bipartition.datasets import DataSet, Item, open_dataset
+from bipartition.datasets import open_dataset
 from bipartition.datasets.decoding import ArrayFile, outcomes_in_turn
-from bipartition.datasets.photographs import describe_files
+from bipartition.datasets.photographs import DataSet, Item, describe_files
 from bipartition.machine import cores
-
-__all__ = ["PREPARE_VERSION", "Prepared", "Split", "checksum_at_hand", "prepare", "prepared_before"]
 
 PREPARE_VERSION = 1
 """Raised by hand when decoding or the files change: what older code prepared is then made again."""

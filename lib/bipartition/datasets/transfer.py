@@ -10,8 +10,6 @@ import urllib3
 
 from bipartition import files
 
-__all__ = ["Resuming", "size_in_words"]
-
 TIMEOUT = (15, 60)
 """Seconds to wait for a connection, and for the next byte."""
 PATIENCE = 4

@@ -10,8 +10,6 @@ import numpy as np
 from bipartition.datasets import download, photographs
 from bipartition.datasets.photographs import VOID, DataSet, Item
 
-__all__ = ["CLASSES", "VOC2012"]
-
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
            "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 
