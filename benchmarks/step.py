@@ -1,4 +1,4 @@
-"""How close is training to the limit, and how far from the loop that one writes first?  Prints Markdown.
+"""How close is training to the limit, and how far from a straightforward loop?  Prints Markdown.
 
     python benchmarks/step.py [--size 112] [--batch 16] [--rounds 5] [--precision no] [--rows chan_vese mumford_shah ...]
 
