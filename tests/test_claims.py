@@ -104,9 +104,10 @@ def test_notes_on_boundaries_tell_what_needs_no_training_and_where_casm_is_below
     share = {name: np.nanmean([np.mean([one["boundary_f"] for one in floors.lines[name][-1]["per_image"]
                                         if one["class"] == label]) for label in ("dog", "cat")])
              for name in ("everything_foreground", "otsu")}
-    note = of(table, 2, "boundary F", ROWS["chan_vese"].title)["note"]
-    assert note.endswith(f"everything foreground has {share['everything_foreground']:.2f}, cutting by Otsu has {share['otsu']:.2f}")
-    before, below, classes = of(table, 1, ROWS["chan_vese"].title)["note"].partition("; CASM is below everything foreground in ")
+    everything, otsu = share.values()
+    contours, finds = (of(table, number, ROWS["chan_vese"].title)["note"] for number in (2, 1))
+    assert contours.endswith(f"everything foreground has {everything:.2f}, cutting by Otsu has {otsu:.2f}")
+    before, below, classes = finds.partition("; CASM is below everything foreground in ")
     assert below and "has" not in before and "dog (IoU 0.0" in classes and "its lowest run" in classes and "cat (" in classes
     assert table["note"].str.contains("CASM is below").sum() == 1
     for seed in (0, 1):
