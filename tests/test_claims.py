@@ -105,7 +105,7 @@ def test_notes_on_boundaries_tell_what_needs_no_training_and_where_casm_is_below
                                         if one["class"] == label]) for label in ("dog", "cat")])
              for name in ("everything_foreground", "otsu")}
     everything, otsu = share.values()
-    contours, finds = (of(table, number, ROWS["chan_vese"].title)["note"] for number in (2, 1))
+    contours, finds = (of(table, *one, ROWS["chan_vese"].title)["note"] for one in ((2, "boundary F"), (1,)))
     assert contours.endswith(f"everything foreground has {everything:.2f}, cutting by Otsu has {otsu:.2f}")
     before, below, classes = finds.partition("; CASM is below everything foreground in ")
     assert below and "has" not in before and "dog (IoU 0.0" in classes and "its lowest run" in classes and "cat (" in classes
