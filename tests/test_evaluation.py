@@ -121,6 +121,17 @@ class TestEvaluate:
         assert perfect["other_way_iou"] == everything["other_way_iou"] == everything["boundary_f"] == 0
         assert everything["average_precision"] == everything["iou"] == 0.25
 
+    def test_void_around_the_object_belongs_to_no_contour_and_void_alone_is_no_object(self):
+        truth = np.zeros((2, 32, 32), np.uint8)
+        truth[0, 8:24, 8:24] = VOID
+        truth[0, 12:20, 12:20] = 1
+        truth[1, 8:24, 8:24] = VOID
+        masks = np.zeros((2, 32, 32), np.uint8)
+        masks[0, 10:22, 10:22] = 255  # half-way through the ring
+        ring, nothing = evaluate(masks, split_of(truth), ["dog"])["per_image"]
+        assert ring["iou"] == 1 and ring["boundary_f"] > 0.95
+        assert nothing["iou"] is None and nothing["boundary_f"] is None
+
     def test_all_or_nothing_is_what_takes_more_than_98_percent_of_a_picture_or_less_than_2(self):
         shares = [0, 1, 2, 3, 50, 97, 98, 99, 100]
         masks = np.zeros((len(shares), 10, 10), np.uint8)

@@ -1,5 +1,6 @@
 """Updates (20) and (23): which part of the loss reaches whom, by which way."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -218,6 +219,12 @@ class TestTheRows:
             parts = objective_parts(batch[0], learner.network(batch[0]), batch[1], learner.row, learner.configuration)
             assert set(parts) == expected | {"foreground", "background"}
 
+    def test_an_energy_without_a_part_is_an_error_and_not_another_energy(self, batch):
+        learner, row = learner_of("chan_vese"), copy.copy(ROWS["chan_vese"])
+        object.__setattr__(row, "energy", "gaussian")  # as if its name had been added to Row.__post_init__ alone
+        with pytest.raises(ValueError, match="the energy 'gaussian' of row 'chan_vese' has no part here; .*objective_parts"):
+            objective_parts(batch[0], learner.network(batch[0]), batch[1], row, learner.configuration)
+
     def test_the_loss_only_rows_have_no_classifier(self, batch):
         for row in ("chan_vese_only", "mumford_shah_only"):
             learner = learner_of(row)
@@ -226,9 +233,11 @@ class TestTheRows:
             assert "foreground" not in parts and "fidelity" in parts
 
     def test_alpha_scales_the_energy_and_its_regularisers_but_not_s(self):
-        configuration = Configuration(row="chan_vese", dataset="cartoons", seed=0, alpha=3.0, lambda1=2.0, lambda2=0.5)
+        configuration = Configuration(row="chan_vese", dataset="cartoons", seed=0, alpha=3.0, lambda1=2.0, lambda2=0.5,
+                                      lambda3=4.0, lambda4=5.0)
         weights = objective_weights(configuration)
         assert (weights["fidelity"], weights["area"], weights["variation"]) == (3.0, 6.0, 1.5)
+        assert (weights["variation_foreground"], weights["variation_background"]) == (12.0, 15.0)
         assert weights["foreground"] == weights["background"] == 1.0
 
     def test_the_rows_of_table_1_carry_the_papers_values(self):

@@ -29,7 +29,10 @@ FAULTS = [
     ("objectives", "return others.logsumexp(dim=2) - logits.logsumexp(dim=1, keepdim=True)",
      "return others.logsumexp(dim=2) + logits.logsumexp(dim=1, keepdim=True)", "test_objectives"),
     ("objectives", "weights[name] * part.mean()", "weights[name] + part.mean()", "test_objectives"),
+    ("objectives", "mumford_shah(image, background_mask, foreground_matrix, background_matrix)",
+     "mumford_shah(image, background_mask, background_matrix, foreground_matrix)", "test_objectives"),
     ("evaluation", "CUT = 128", "CUT = 127", "test_evaluation"),
+    ("evaluation", "fill_void(is_object, is_void)", "is_object", "test_evaluation"),
     ("evaluation", "union = ((foreground | objects) & ~void)", "union = ((foreground | objects))", "test_evaluation"),
     ("evaluation", "return interval(first - second, groups)", "return interval(first, groups)",
      "test_evaluation"),
@@ -43,6 +46,9 @@ FAULTS = [
      "test_networks::TestBiPartitionNetwork"),
     ("networks", "view(torch.cat([foreground, background], dim=1))", "view(torch.cat([background, foreground], dim=1))",
      "test_networks::TestBiPartitionNetwork"),
+    ("networks", "mean = feature.mean(dim=(1, 2, 3)", "mean = feature.mean(dim=(2, 3)", "test_networks::TestDecoder"),
+    ("learners", '_foreground": alpha * configuration.lambda3', '_foreground": alpha * configuration.lambda4',
+     "test_learners::TestTheRows"),
     ("learners", "loss = loss + clean", "loss = loss + 0 * clean", "test_learners::TestTheStep"),
 ]
 

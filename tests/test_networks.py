@@ -148,6 +148,16 @@ class TestDecoder:
             same = torch.allclose(decoder(features, (64, 64)), decoder(louder, (64, 64)), atol=1e-5)
             assert same == even
 
+    def test_even_features_keep_how_the_channels_of_a_map_differ(self, classifier, image):
+        features = classifier.eval()(image)[1]
+        tilted = tuple(feature * torch.linspace(0.1, 3, feature.shape[1])[:, None, None] for feature in features)
+        decoder = trained(Decoder(1, even=True))
+        assert not torch.allclose(decoder(features, (64, 64)), decoder(tilted, (64, 64)), atol=1e-3)
+
+    def test_the_first_mask_of_a_network_is_as_large_as_asked(self, classifier, image):
+        network = BiPartitionNetwork(classifier, matrices=False, initial_foreground=0.8)
+        assert abs((1 - network.segment(image).background_mask).mean() - 0.8) < 0.05
+
     def test_a_step_of_every_weight_moves_all_even_maps_alike(self, classifier, image):
         features = classifier.eval()(image)[1]
         decoder, seen = Decoder(1, even=True), []

@@ -95,6 +95,7 @@ class TestSegmentationObjective:
         assert list(parts) == ["fidelity", "area", "variation", "variation_foreground", "variation_background"]
         assert parts["variation_foreground"].tolist() == [0, 0]
         torch.testing.assert_close(parts["variation_background"], total_variation(image))
+        torch.testing.assert_close(parts["fidelity"], (phi * 0 + (1 - phi) * (image - flat).square()).mean(dim=(1, 2, 3)))
 
     def test_the_regularisers_are_equation_15(self):
         assert list(regularisation(torch.rand(2, 1, 4, 4))) == ["area", "variation"]

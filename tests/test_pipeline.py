@@ -139,7 +139,7 @@ def test_a_finished_warm_up_is_recorded(stage, tiny_profile, places):
 
 
 @pytest.mark.parametrize(("file", "done"), [("figures.py", DRAWN), ("finished.py", DRAWN),
-                                              ("charts.py", ["table1"]), ("tables.py", ["table1", "figure6"])])
+                                              ("charts.py", ["table1"]), ("tables.py", ["table1", "figure4", "figure6"])])
 def test_changed_drawing_code_draws_without_training(stage, tiny_profile, monkeypatch, file, done):
     main(["--profile", str(tiny_profile)])
     stage.clear()

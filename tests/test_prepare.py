@@ -23,7 +23,7 @@ from PIL import Image
 from bipartition import files, runs
 from bipartition.datasets import decoding, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
-from bipartition.datasets.photographs import Item
+from bipartition.datasets.photographs import VOID, Item
 from bipartition.datasets.prepare import checksum_at_hand, prepare, prepared_before
 from miniatures import Photo, voc_photos, write_dogs_vs_cats, write_voc
 
@@ -336,6 +336,40 @@ def test_broken_photographs_are_named_whichever_process_reads_them(voc, data, mo
     with pytest.raises(ValueError, match="2 of 12 pictures of voc2012 cannot be used") as caught:
         prepared_by(3, monkeypatch)
     assert all(path.stem in str(caught.value) for path in paths) and not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(("codes", "message"), [
+    ({12: 77}, "its mask has the value 77; known are 0 .background., 1 to 20 .the classes in their order. and 255"),
+    ({8: VOID, 12: VOID, 19: VOID}, "no mask of the validation pictures of voc2012 has an object pixel; .*255 is undecided")])
+def test_masks_that_nothing_can_be_measured_by_are_refused(voc, data, monkeypatch, codes, message):
+    dataset = open_dataset("voc2012")
+    read = type(dataset).read
+    assert {dataset.classes.index(name) + 1 for name in ("cat", "dog", "train")} == {8, 12, 19}
+
+    def other(self, item, size):
+        image, mask = read(self, item, size)
+        return image, np.vectorize(lambda code: codes.get(code, code))(mask).astype(np.uint8)
+
+    monkeypatch.setattr(type(dataset), "read", other)
+    with pytest.raises(ValueError, match=message):
+        prepare("voc2012", 32)
+    assert not [name for name in leftovers(data) if not name.startswith(".")]
+
+
+def test_a_name_that_two_pictures_bear_is_told(voc, monkeypatch):
+    dataset = open_dataset("voc2012")
+    dataset._items = [*dataset.items(), dataset.items()[0]]
+    monkeypatch.setattr(module, "open_dataset", lambda name, **options: dataset)
+    with pytest.raises(ValueError, match=f"voc2012 has 1 names that more than one picture bears, as '{dataset.items()[0].id}'"):
+        prepare("voc2012", 32)
+
+
+def test_a_changed_reader_prepares_anew(voc, tmp_path, monkeypatch):
+    before, reader = open_dataset("voc2012").stamp(), sys.modules[type(open_dataset("voc2012")).__module__]
+    changed = tmp_path / "voc2012.py"
+    changed.write_bytes(Path(reader.__file__).read_bytes() + b"\nMORE = 1\n")
+    monkeypatch.setattr(reader, "__file__", str(changed))
+    assert open_dataset("voc2012").stamp() != before
 
 
 def test_a_full_disk_is_told_by_the_process_that_meets_it(voc, monkeypatch):

@@ -38,7 +38,7 @@ def test_the_project_brings_the_four_profiles_of_the_contract():
 def test_every_profile_of_the_project_makes_all_its_configurations(name):
     profile = load_profile(name)
     assert profile.name == name and profile.about.endswith(".")
-    assert set(profile.rows) == set(ROWS)
+    assert {name for name, row in ROWS.items() if row.letter in "abcdef"} <= set(profile.rows) <= set(ROWS)  # the paper's
     for dataset in profile.datasets:
         for row in profile.rows:
             configuration = configuration_for(profile, dataset, row, 3)

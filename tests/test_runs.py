@@ -9,6 +9,7 @@ import pytest
 
 from bipartition import files, runs
 from bipartition.configuration import Configuration
+from bipartition.rows import ROWS
 
 CONFIGURATION = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none")
 
@@ -39,8 +40,19 @@ class TestIsFinished:
         other = Configuration(row="chan_vese", dataset="cartoons", seed=0, weights="none", lambda1=9.0)
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "other data"))
         assert not runs.is_finished(folder, runs.made_by(other, "data"))
-        monkeypatch.setattr(runs, "METHOD_VERSION", runs.method_version("chan_vese") + 1)
+        monkeypatch.setattr(runs, "METHOD_VERSION", runs.METHOD_VERSION + 1)
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    @pytest.mark.parametrize("changed", [{"changes": 7}, {"energy": "mumford_shah"}, {"energy": None}, {"network": "casm"}])
+    def test_not_of_a_row_that_computes_something_else_now(self, folder, monkeypatch, changed):
+        monkeypatch.setattr(runs, "ROWS", ROWS | {"chan_vese": dataclasses.replace(ROWS["chan_vese"], **changed)})
+        assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
+
+    def test_a_run_that_did_not_say_what_it_trained_trained_what_its_row_does(self, folder):
+        config = files.read_json(folder / "config.json")
+        del config["made_by"]["trains"]
+        files.write_json(folder / "config.json", config)
+        assert runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
 
     def test_a_setting_that_is_younger_than_the_run_had_its_default(self, folder):
         config = files.read_json(folder / "config.json")

@@ -186,10 +186,13 @@ def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Ro
     there is no S.
     """
     phi = partition.background_mask
-    if row.energy is not None:
+    if row.energy is None:
+        parts = regularisation(phi) if configuration.regularised else {}
+    elif row.energy in ("chan_vese", "mumford_shah"):
         parts = segmentation_objective(image, phi, partition.matrices)
     else:
-        parts = regularisation(phi) if configuration.regularised else {}
+        raise ValueError(f"the energy {row.energy!r} of row {row.name!r} has no part here; add it to objective_parts of "
+                         "bipartition.learners, and what weighs it to objective_weights")
     if configuration.area_weight != "constant" and "area" in parts:
         parts["area"] = _relaxed(parts["area"], root=configuration.area_weight == "root")
     if partition.foreground_logits is not None:

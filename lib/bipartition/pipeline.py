@@ -260,7 +260,7 @@ def _say_changed_code(request: Request) -> None:
                 changed.setdefault(" and ".join(older[folder]), []).append(str(folder.relative_to(request.folder / "runs")))
     for code, names in changed.items():
         _say(f"changed since they were trained: {code}. {', '.join(sorted(names))} count as before; if their numbers would be "
-             "other ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changed_in in rows.py, and train "
+             "other ones now, raise METHOD_VERSION in lib/bipartition/runs.py, or the row's changes in rows.py, and train "
              "anew")
 
 

@@ -21,8 +21,8 @@ from bipartition.files import read_json
 from bipartition.rows import ROWS, WARM_UP
 
 METHOD_VERSION = 8
-"""Raised by hand when a change of the code may change results: older runs are then no longer up to date.  Where one row
-alone changes, its ``changed_in`` of `bipartition.rows` is raised instead, to the next number that neither has used."""
+"""Raised by one, by hand, when a change of the code may change results: older runs are then no longer up to date.  Where one
+row alone changes, its ``changes`` of `bipartition.rows` is raised instead."""
 
 METHOD_CODE = ("autoencoder.py", "casm.py", "contours.py", "convolutions.py", "cuts.py", "devices.py", "energies.py",
                "epochs.py", "evaluation.py", "learners.py", "networks.py", "objectives.py", "prediction.py", "training.py")
@@ -99,12 +99,13 @@ def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
         "data": data_checksum,
         "weights": weights_source(configuration) if "weights" in configuration.decisive() else {"source": "none"},
         "method_version": method_version(configuration.row),
+        "trains": [ROWS[configuration.row].network, ROWS[configuration.row].energy] if configuration.row in ROWS else [],
     }
 
 
 def method_version(row: str) -> int:
-    """`METHOD_VERSION`, or the later one in which the row alone changed."""
-    return max(METHOD_VERSION, ROWS[row].changed_in if row in ROWS else 0)
+    """`METHOD_VERSION` and what the row alone has changed beside it: raising either makes another number."""
+    return METHOD_VERSION + (ROWS[row].changes if row in ROWS else 0)
 
 
 def method_code() -> dict[str, str]:
@@ -183,11 +184,12 @@ def is_finished(folder: Path, wanted: dict[str, Any]) -> bool:
     """True if the run in `folder` has its ``metrics.json`` (written last) and what made it (`made_by`) is what is wanted.
 
     Settings that `wanted` does not name do not count: a run may have recorded what its row does not read.  One that the run
-    did not record is younger than it, and had its default.  What a file of weights is called does not count either.
+    did not record is younger than it, and had its default; so is ``trains``.  What a file of weights is called does not count
+    either.
     """
     if not (folder / "metrics.json").is_file():
         return False
-    recorded = read_json(folder / "config.json").get("made_by") or {}
+    recorded = {"trains": wanted["trains"]} | (read_json(folder / "config.json").get("made_by") or {})
     settings = {**DEFAULTS, **(recorded.get("configuration") or {})}
     named = {name: settings.get(name) for name in wanted["configuration"]}
     return _without_names(recorded | {"configuration": named}) == _without_names(wanted)

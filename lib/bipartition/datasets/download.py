@@ -100,7 +100,11 @@ def located(name: str) -> tuple[Path, str]:
     ------
     PermissionError
         If the named folder may not be read.
+    ValueError
+        For a data set without a variable.
     """
+    if name not in VARIABLES:
+        raise ValueError(f"no environment variable names the folder of {name!r}; add one to VARIABLES in {__name__}")
     if named := os.environ.get(VARIABLES[name]):
         folder, says = Path(named).expanduser(), f"{VARIABLES[name]}={named}"
         try:

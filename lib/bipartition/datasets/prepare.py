@@ -10,6 +10,7 @@ import itertools
 import os
 import shutil
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from bipartition import files, runs
 from bipartition.datasets import open_dataset
 from bipartition.datasets.decoding import ArrayFile, outcomes_in_turn
-from bipartition.datasets.photographs import DataSet, Item, describe_files
+from bipartition.datasets.photographs import VOID, DataSet, Item, describe_files
 from bipartition.machine import cores
 
 PREPARE_VERSION = 1
@@ -189,8 +190,11 @@ def _open(folder: Path) -> Prepared | None:
 
 
 def _usable(dataset: DataSet) -> tuple[list[Item], dict[str, int]]:
-    """The items whose class occurs in training; both splits must have some."""
+    """The items whose class occurs in training, each with a name of its own; both splits must have some."""
     items, left_out = dataset.items(), dict(dataset.left_out)
+    if twice := [name for name, times in Counter(item.id for item in items).items() if times > 1]:
+        raise ValueError(f"{dataset.name} has {len(twice)} names that more than one picture bears, as {twice[0]!r}; its reader "
+                         "has to tell them apart")
     trained = {item.label for item in items if item.split == "train"}
     usable = [item for split in ("train", "val") for item in items if item.split == split and item.label in trained]
     if len(usable) < len(items):
@@ -210,6 +214,8 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
     started = time.perf_counter()
     with files.completed(folder, go_on=True) as partial:
         digests = _decode(dataset, items, size, partial)
+        if dataset.has_truth:
+            _check_truth(dataset, items, np.load(partial / "masks.npy", mmap_mode="r"))
         files.write_text(partial / "index.csv", _index(items, dataset.classes))
         trained = {item.label for item in items}
         digests["index.csv"] = hashlib.sha256((partial / "index.csv").read_bytes()).digest()
@@ -225,6 +231,13 @@ def _make(dataset: DataSet, items: list[Item], left_out: dict[str, int], size: i
         })
     print(f"{dataset.name}: prepared in {time.perf_counter() - started:.1f} s", flush=True)
     return _open(folder)
+
+
+def _check_truth(dataset: DataSet, items: list[Item], masks: np.ndarray) -> None:
+    """Raise if no validation picture has an object pixel: nothing could be measured, which would be seen after the training."""
+    if not any(((mask > 0) & (mask < VOID)).any() for mask, item in zip(masks, items, strict=True) if item.split == "val"):
+        raise ValueError(f"no mask of the validation pictures of {dataset.name} has an object pixel; an object has the index "
+                         f"of its class plus 1, {VOID} is undecided: correct `read` of its reader, or the masks")
 
 
 def _check_space(folder: Path, size: int) -> None:
@@ -264,6 +277,9 @@ def _work(dataset: DataSet, items: list[Item], size: int, arrays: list[ArrayFile
     """Read one picture and write it to its place: why it cannot be used, or its line in `SOURCES`."""
     try:
         image, mask = dataset.read(items[place], size)
+        if mask is not None and (unknown := set(np.unique(mask)) - {*range(len(dataset.classes) + 1), VOID}):
+            raise ValueError(f"its mask has the value {min(unknown)}; known are 0 (background), 1 to {len(dataset.classes)} "
+                             f"(the classes in their order) and {VOID} (undecided)")
         source = describe_files(dataset.files(items[place]))
     except Exception as error:  # whatever a decoder raises on a broken file
         return f"{items[place].id}: {_reason(error)}", ()
