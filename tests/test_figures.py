@@ -276,7 +276,7 @@ def test_contact_sheet_shows_every_picture_with_its_name_and_truth(images):
 
 def test_captions_stand_alone():
     text = caption("figure4", dataset="dogs-vs-cats", size=112, choice="drawn by seed 0", seed=3, note="Few epochs.")
-    assert " ways to cut" in text
+    assert text.startswith(f"Figure 4. {figures.NUMBERS[len(FIGURE4_ROWS)]} ways to cut") and figures.NUMBERS[6] == "Six"
     for part in ("(a)", "(f)", "1 − φ", "(1 − φ) ⊙ I", "112 × 112", "dogs-vs-cats", "drawn by seed 0", "seed 3",
                  "Few epochs."):
         assert part in text
