@@ -7,9 +7,10 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from bipartition.configuration import Configuration, readings_table
+import bipartition.configuration
+from bipartition.configuration import READ_WITH, READS, Configuration, readings_table
 from bipartition.epochs import Material, judges_turn, schedulers_for, train_epoch
-from bipartition.learners import build_learner
+from bipartition.learners import ENERGIES, build_learner
 from bipartition.networks import Classifier
 from bipartition.rows import ROWS, WARM_UP
 
@@ -105,6 +106,11 @@ def test_whoever_adds_a_setting_is_told_that_another_value_is_wanted():
         other_than_usual("lambda_four")
 
 
+def small_run(row, **changed):
+    return Configuration(row=row, dataset="cartoons", seed=0, size=32, batch_size=4, epochs=4, judge_turns=1,
+                         autoencoder_width=8, autoencoder_poolings=2, **KINDS[row] | changed)
+
+
 def after_an_epoch(configuration):
     """Parameters of the learner after its first epoch, with all that `train_row` reads but the first weights."""
     size, rng = configuration.size, torch.Generator().manual_seed(0)
@@ -122,8 +128,7 @@ def after_an_epoch(configuration):
 @pytest.mark.parametrize("row", KINDS)
 def test_what_is_said_to_decide_nothing_decides_nothing(row):
     """Unread settings at other values: the same bits after an epoch.  The others are tested where they are used."""
-    usual = Configuration(row=row, dataset="cartoons", seed=0, size=32, batch_size=4, epochs=4, judge_turns=1,
-                          autoencoder_width=8, autoencoder_poolings=2, **KINDS[row])
+    usual = small_run(row)
     expected = after_an_epoch(usual)
     unread = usual.to_dict().keys() - usual.decisive().keys()
     assert unread & {"casm_area", "autoencoder_width", "judge_turns", "matrix_rate"}
@@ -147,9 +152,7 @@ BY_THE_WARM_UP = {"warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_c
 @pytest.mark.parametrize("row", KINDS)
 def test_what_is_said_to_decide_something_decides_something(row):
     """Each setting that is read at another value: other bits.  A wire that came loose would train with the default."""
-    usual = Configuration(row=row, dataset="cartoons", seed=0, size=32, batch_size=4, epochs=4, judge_turns=1,
-                          autoencoder_width=8, autoencoder_poolings=2,
-                          **KINDS[row] | ({"warmup_cuts": 0.4} if row == WARM_UP else {}))
+    usual = small_run(row, **{"warmup_cuts": 0.4} if row == WARM_UP else {})
     not_here = {"row", "dataset", "seed", "size", "batch_size", "epochs", "judge_turns", "weights"}  # `after_an_epoch` is told
     not_here |= {"casm": BY_THE_WARM_UP, WARM_UP: set()}.get(row, BY_THE_WARM_UP - {"optimiser"})
     read = {name for name in usual.decisive().keys() - not_here if getattr(usual, name) != other_than_usual(name)}
@@ -193,6 +196,18 @@ def test_a_judge_has_its_turn_once_at_least_and_before_the_last_epoch(count):
         Configuration(**REQUIRED | {"judge": "turns", "epochs": 4, "judge_turns": count})
 
 
-def test_a_row_of_an_unknown_kind_is_told_where_the_known_ones_are_listed():
-    with pytest.raises(ValueError, match="row 'mine': unknown energy 'area'; known are .*'mumford_shah'.*Row.__post_init__"):
-        dataclasses.replace(ROWS["chan_vese"], name="mine", energy="area")
+@pytest.mark.parametrize(("changed", "message"), [
+    ({"energy": "chan_veze"}, "the energy of row 'mine' is 'chan_veze'; known are None, 'chan_vese', 'mumford_shah'.*; correct "
+                              "it in rows.py, or say in bipartition/configuration.py what a new energy reads"),
+    ({"network": "unet"}, "the network of row 'mine' is 'unet'; known are .*'casm', 'autoencoder', 'bipartition'")])
+def test_a_row_of_an_unknown_kind_has_no_configuration_and_says_where_the_known_ones_are(changed, message, monkeypatch):
+    mine = dataclasses.replace(ROWS["chan_vese"], name="mine", **changed)
+    monkeypatch.setattr(bipartition.configuration, "ROWS", {**ROWS, "mine": mine})
+    with pytest.raises(ValueError, match=message):
+        Configuration(**REQUIRED | {"row": "mine"})
+
+
+def test_every_energy_says_what_it_reads_and_has_its_parts():
+    assert READ_WITH.keys() == {None, *ENERGIES}
+    for name, energy_alone in READ_WITH.items():
+        assert energy_alone <= READS["bipartition"], name

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bipartition import files, runs
+from bipartition import configuration, files, runs
 from bipartition.configuration import Configuration
 from bipartition.rows import ROWS
 
@@ -45,7 +45,8 @@ class TestIsFinished:
 
     @pytest.mark.parametrize("changed", [{"changes": 7}, {"energy": "mumford_shah"}, {"energy": None}, {"network": "casm"}])
     def test_not_of_a_row_that_computes_something_else_now(self, folder, monkeypatch, changed):
-        monkeypatch.setattr(runs, "ROWS", ROWS | {"chan_vese": dataclasses.replace(ROWS["chan_vese"], **changed)})
+        for module in (runs, configuration):
+            monkeypatch.setattr(module, "ROWS", ROWS | {"chan_vese": dataclasses.replace(ROWS["chan_vese"], **changed)})
         assert not runs.is_finished(folder, runs.made_by(CONFIGURATION, "data"))
 
     def test_a_run_that_did_not_say_what_it_trained_trained_what_its_row_does(self, folder):

@@ -32,6 +32,12 @@ READS = {
         "regularised", "mask", "features", "initial_foreground"},
 }
 """Settings that decide the result of the bare classifier and of each kind of network; no other changes it."""
+READ_WITH = {
+    None: frozenset({"regularised"}),
+    "chan_vese": frozenset(),
+    "mumford_shah": frozenset({"lambda3", "lambda4", "matrix_rate"}),
+}
+"""Those of `READS` that one energy alone reads; None is a row without."""
 
 
 class SettingError(ValueError):
@@ -192,6 +198,11 @@ class Configuration:
 
     def __post_init__(self) -> None:
         _require(self, "row", self.row in (*ROWS, WARM_UP), f"one of {', '.join(map(repr, ROWS))}")
+        for kind, value, known in (("network", self.network, READS), ("energy", self.energy, READ_WITH)):
+            if value not in known:
+                names = ", ".join(map(repr, known))
+                raise SettingError("row", f"the {kind} of row {self.row!r} is {value!r}; known are {names}; correct it in "
+                                   f"rows.py, or say in bipartition/configuration.py what a new {kind} reads")
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             allowed = item.metadata.get("allowed")
@@ -240,6 +251,11 @@ class Configuration:
         return WARM_UP if self.row == WARM_UP else ROWS[self.row].network
 
     @property
+    def energy(self) -> str | None:
+        """That of the row, see `bipartition.rows.Row`; the warm-up has none."""
+        return None if self.row == WARM_UP else ROWS[self.row].energy
+
+    @property
     def judge_has_turns(self) -> bool:
         """Whether a copy of the classifier judges, and learns between epochs."""
         return self.judge == "turns" and self.network == "bipartition"
@@ -250,11 +266,7 @@ class Configuration:
 
     def decisive(self) -> dict[str, Any]:
         """`to_dict` without what the row does not read: another value of these gives the same run."""
-        read, energy = READS[self.network], ROWS[self.row].energy if self.row in ROWS else None
-        if energy != "mumford_shah":
-            read = read - {"lambda3", "lambda4", "matrix_rate"}
-        if energy is not None:
-            read = read - {"regularised"}
+        read = READS[self.network].difference(*(READ_WITH[other] for other in READ_WITH.keys() - {self.energy}))
         if not self.judge_has_turns:
             read = read - {"judge_turns"}
         return {name: value for name, value in self.to_dict().items() if name in read}

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -20,6 +21,12 @@ from bipartition.rows import ROWS, WARM_UP, Row
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 1e-4
+
+ENERGIES: Mapping[str, Callable[[Tensor, Partition], dict[str, Tensor]]] = MappingProxyType({
+    "chan_vese": lambda image, partition: segmentation_objective(image, partition.background_mask),
+    "mumford_shah": lambda image, partition: segmentation_objective(image, partition.background_mask, partition.matrices),
+})
+"""Parts of a row's segmentation loss, by its energy: of pictures I and what the network had to say of them."""
 
 
 class Learner(Protocol):
@@ -51,16 +58,20 @@ def build_learner(configuration: Configuration, classifier: Classifier, accelera
     if configuration.row == WARM_UP:
         return ClassifierLearner(classifier, configuration, accelerator)
     row = ROWS[configuration.row]
+    matrices = row.energy == "mumford_shah"
     if row.network == "casm":
         return CasmLearner(CasmNetwork(classifier), configuration, accelerator)
     if row.network == "autoencoder":
-        network = AutoEncoder(matrices=row.energy == "mumford_shah", width=configuration.autoencoder_width,
+        network = AutoEncoder(matrices=matrices, width=configuration.autoencoder_width,
                               poolings=configuration.autoencoder_poolings)
-    else:
+    elif row.network == "bipartition":
         network = BiPartitionNetwork(
-            classifier, matrices=row.energy == "mumford_shah", initial_foreground=configuration.initial_foreground,
+            classifier, matrices=matrices, initial_foreground=configuration.initial_foreground,
             judge=configuration.judge, batch_norm=configuration.batch_norm, classifier_learns=configuration.classifier_learns,
             mask=configuration.mask, features=configuration.features)
+    else:
+        raise ValueError(f"the network {row.network!r} of row {row.name!r} is not built here; add it to build_learner of "
+                         "bipartition.learners")
     return PartitionLearner(network, row, configuration, accelerator)
 
 
@@ -185,14 +196,13 @@ def objective_parts(image: Tensor, partition: Partition, labels: Tensor, row: Ro
     Without an energy the regularisers (15) remain, unless ``configuration.regularised`` is False; without a classifier
     there is no S.
     """
-    phi = partition.background_mask
     if row.energy is None:
-        parts = regularisation(phi) if configuration.regularised else {}
-    elif row.energy in ("chan_vese", "mumford_shah"):
-        parts = segmentation_objective(image, phi, partition.matrices)
+        parts = regularisation(partition.background_mask) if configuration.regularised else {}
+    elif row.energy in ENERGIES:
+        parts = ENERGIES[row.energy](image, partition)
     else:
-        raise ValueError(f"the energy {row.energy!r} of row {row.name!r} has no part here; add it to objective_parts of "
-                         "bipartition.learners, and what weighs it to objective_weights")
+        raise ValueError(f"the energy {row.energy!r} of row {row.name!r} has no parts; add it to ENERGIES of "
+                         "bipartition.learners, and what weighs them to objective_weights")
     if configuration.area_weight != "constant" and "area" in parts:
         parts["area"] = _relaxed(parts["area"], root=configuration.area_weight == "root")
     if partition.foreground_logits is not None:

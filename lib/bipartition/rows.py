@@ -60,11 +60,6 @@ class Row:
         What the row needs of `bipartition.configuration.Configuration`, whatever the profile has for all rows.
     changes : int
         How often what this row alone computes has been changed; counts beside `bipartition.runs.METHOD_VERSION`.
-
-    Raises
-    ------
-    ValueError
-        For a network or an energy that no learner knows.
     """
 
     name: str
@@ -76,13 +71,6 @@ class Row:
     paper: Mapping[str, float] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     changes: int = 0
-
-    def __post_init__(self) -> None:
-        for what, value, known in (("network", self.network, ("bipartition", "autoencoder", "casm")),
-                                   ("energy", self.energy, (None, "chan_vese", "mumford_shah"))):
-            if value not in known:
-                raise ValueError(f"row {self.name!r}: unknown {what} {value!r}; known are {', '.join(map(repr, known))} (what "
-                                 "bipartition.learners can do besides is added to Row.__post_init__ in bipartition/rows.py)")
 
 
 def _table_row(*values: float) -> Mapping[str, float]:

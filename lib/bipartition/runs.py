@@ -99,7 +99,7 @@ def made_by(configuration: Configuration, data_checksum: str) -> dict[str, Any]:
         "data": data_checksum,
         "weights": weights_source(configuration) if "weights" in configuration.decisive() else {"source": "none"},
         "method_version": method_version(configuration.row),
-        "trains": [ROWS[configuration.row].network, ROWS[configuration.row].energy] if configuration.row in ROWS else [],
+        "trains": [configuration.network, configuration.energy] if configuration.row in ROWS else [],
     }
 
 
