@@ -165,8 +165,9 @@ class Configuration:
         why="shared: three passes through one network in train mode; separate: only clean pictures move the running "
             "statistics; frozen: running statistics normalise everything after the warm-up")
     regularised: bool = reading(
-        True, alternatives=(True, False), where="(12), (15) and 4.2, Figure 4b",
-        why="\"only classification loss\" is described both as (12) alone and as (12) with (15)")
+        True, alternatives=(True, False), where="(12), (15), 3.2.2 and 4.2",
+        why="\"only classification loss\" is (12) alone in 4.2, (12) with (15) in 3.2.2, and (12) with the area term in the "
+            "text on Figure 4b; false: the first, lambda2 = 0: the last")
     mask: str = reading(
         "soft", alternatives=("soft", "straight_through"), where="3 \"binarized with 0 and 1\"",
         why="soft in training, cut at 0.5 for evaluation and pictures")
