@@ -158,7 +158,7 @@ def film_strip(lines: Sequence[Sequence[Tensor | np.ndarray | None]], heads: Seq
 
 @mpl.rc_context(STYLE)
 def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
-    """Figure 1 or 2 of the paper, with shapes (channels, height, width) seen in a forward pass.
+    """Figure 1 or 2 of the paper, with shapes (channels, height, width) seen in a forward pass, and what each loss is of.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
         decoders += [("foreground_decoder", "$F$"), ("background_decoder", "$B$")]
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(-0.1, 12), ylim=(0, 7.9))
+    axes.set(xlim=(-0.1, 12), ylim=(-0.4, 7.9))
     axes.set_axis_off()
     _box(axes, 0, 6.4, f"$I$\n{shapes['image']}", "white", width=1.5)
     for place, stage in enumerate(STAGES):
@@ -182,13 +182,14 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
         _arrow(axes, (x + 0.72, 6.35), (x + 0.72, 5.55))
     _box(axes, 10.75, 6.4, f"$\\hat o$\n{shapes['logits']}", "white", width=1.2)
     _arrow(axes, (10.22, 6.9), (10.72, 6.9))
+    axes.text(0, 7.55, f"Figure {2 if network.matrices else 1}", fontsize=9)
     axes.text(1.95, 7.55, "classifier A: ResNet-18", color=COLOURS[0], fontsize=9)
     axes.plot([1.95, 10.2], [5.5, 5.5], color="0.3", linewidth=0.7)
     axes.text(10.3, 5.4, "five maps $l$,\nfor each decoder", color=COLOURS[0], fontsize=8, va="center")
     for place, (name, letter) in enumerate(decoders):
         x = 0.2 + 3.95 * place
         _arrow(axes, (max(x + 1.8, 2.2), 5.45), (max(x + 1.8, 2.2), 4.95))
-        _box(axes, x, 3.9, f"1×1 to 64, upsampled,\nconcatenated: {shapes['combined']}", COLOURS[4], width=3.6)
+        _box(axes, x, 3.9, f"1×1 to 64, upsampled, ReLU,\nconcatenated: {shapes['combined']}", COLOURS[4], width=3.6)
         _arrow(axes, (x + 1.8, 3.85), (x + 1.8, 3.45))
         _box(axes, x, 2.4, f"3×3, upsampled, sigmoid\n{letter}: {shapes[name]}", COLOURS[4], width=3.6)
     for place, (name, letter) in enumerate((("$(1-\\phi)\\odot I$", "\\hat f"), ("$\\phi\\odot I$", "\\hat b"))):
@@ -199,7 +200,10 @@ def network_diagram(network: BiPartitionNetwork, image: Tensor) -> Figure:
         _arrow(axes, (x + 3.95, 0.8), (x + 4.25, 0.8))
         _box(axes, x + 4.3, 0.3, f"${letter}$\n{shapes['logits']}", "white", width=1.1)
         _arrow(axes, (1.2 + 1.5 * place, 2.35), (x + 0.95, 1.35))
-    axes.text(6.1, 1.95, r"the picture times $1-\phi$, and times $\phi$", color=COLOURS[0], fontsize=8)
+    axes.text(1.5, 1.55, r"the picture times $1-\phi$, and times $\phi$", color=COLOURS[0], fontsize=8)
+    energy = (9.6, 1.95, r"$\phi, F, B, I$: energy (10)") if network.matrices else (4, 2.9, r"$\phi, I$: energy (7)")
+    for x, y, loss in (energy, (10.75, 6.1, r"$\hat o$: CE, (20)"), (0.2, -0.1, r"$\hat f, \hat b$: classification loss (14)")):
+        axes.text(x, y, loss, color=COLOURS[1], fontsize=8, va="center")
     return figure
 
 
