@@ -5,9 +5,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from bipartition.evaluation import interval, paired_difference
 from bipartition.profiles import load_profile
+from bipartition.rows import TABLE_ROWS
 from bipartition.tables import line_title, two
 from conftest import ROOT
 
@@ -126,13 +130,64 @@ def settings_table(published: Path) -> str:
     return "\n".join(lines)
 
 
+def sizes_table(published: Path) -> str:
+    """Table 1's rows on photographs of 224 pixels beside those of 112, classification alone, CASM and GrabCut."""
+    large, small = (pd.read_csv(published / "voc-animals" / name) for name in ("paper-size/pictures.csv", "pictures.csv"))
+    classes = large.drop_duplicates("picture").sort_values("picture")["class"].to_numpy()
+
+    def of(table, row):
+        return table[table["row"] == row].pivot(index="seed", columns="picture", values="iou").to_numpy()
+
+    def ends(found):
+        return f"[{found[0]:.3f}, {found[1]:.3f}]"
+
+    def minus(row, other):
+        ours, theirs = of(large, row), of(large, other)
+        found = paired_difference(ours, np.broadcast_to(theirs, ours.shape), classes)
+        return "–" if row == other else f"{found.mean:+.3f} {ends((found.low, found.high))}"
+
+    lines = ["| row at 224 pixels | seeds 0, 1, 2 | mean | minus that of six seeds at 112 | minus classification alone | "
+             "minus CASM | minus GrabCut |", "| :-- |" + " :-: |" * 6]
+    for row in TABLE_ROWS:
+        ours, found = of(large, row), interval(of(large, row), classes)
+        seeds = ", ".join(two(interval(one, classes).mean) for one in ours)
+        sizes, limits = between_sizes(ours, of(small, row), classes)
+        others = [minus(row, other) for other in ("classification_only", "casm", "grabcut")]
+        lines.append(f"| {line_title(row)} | {seeds} | {two(found.mean)} [{two(found.low)}, {two(found.high)}] | {sizes:+.3f} "
+                     f"{ends(limits)} | {' | '.join(others)} |")
+    return re.sub(r"-(?=\d)", "−", "\n".join(lines))
+
+
+def between_sizes(ours: np.ndarray, theirs: np.ndarray, classes: np.ndarray) -> tuple[float, np.ndarray]:
+    """Difference of two tables of the same photographs, with its interval: the seeds of either are drawn by themselves."""
+    rng, places = np.random.default_rng(0), [np.flatnonzero(classes == name) for name in sorted(set(classes))]
+
+    def draw():
+        ours_now, theirs_now = (table[rng.integers(len(table), size=len(table))].mean(axis=0) for table in (ours, theirs))
+        return np.mean([(ours_now - theirs_now)[rng.choice(place, len(place))].mean() for place in places])
+
+    difference = np.mean([(ours.mean(axis=0) - theirs.mean(axis=0))[place].mean() for place in places])
+    return float(difference), np.quantile([draw() for _ in range(2000)], (0.025, 0.975))
+
+
+def test_a_difference_of_sizes_is_exact_where_nothing_varies_and_widens_with_the_seeds():
+    classes = np.repeat(["a", "b"], [10, 30])
+    flat = np.full((3, 40), 0.5)
+    difference, limits = between_sizes(flat + 0.1, flat, classes)
+    assert difference == pytest.approx(0.1) and limits == pytest.approx([0.1, 0.1])
+    apart = flat + np.array([[-0.1], [0.0], [0.1]])
+    assert np.ptp(between_sizes(apart, flat, classes)[1]) > 0.1
+    only_in_a = flat + 0.2 * (classes == "a")  # classes weigh the same, however many pictures they have
+    assert between_sizes(only_in_a, flat, classes)[0] == pytest.approx(0.1)
+
+
 @pytest.fixture
 def readme(root):
     return (root / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("page", "place"), [("README.md", 0), ("README.md", 1), ("README.md", 2), (DISCUSSION, 0),
-                                             (DISCUSSION, 1)])
+                                             (DISCUSSION, 1), (DISCUSSION, 2)])
 def test_the_tables_are_the_published_ones(page, place, root):
     """`python tests/test_readme.py` writes them."""
     assert tables(root / "results" / "published")[page][place] in (root / page).read_text(encoding="utf-8")
@@ -182,7 +237,7 @@ def test_it_starts_with_two_commands(readme):
 def tables(published: Path) -> dict[str, list[str]]:
     """Of each page, in its order."""
     return {"README.md": [short_table(published / "demo"), short_table(published / "voc-animals"), claims_table(published)],
-            DISCUSSION: [settings_table(published), one_judge_table(published)]}
+            DISCUSSION: [settings_table(published), one_judge_table(published), sizes_table(published)]}
 
 
 if __name__ == "__main__":
