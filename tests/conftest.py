@@ -1,5 +1,6 @@
 """What several test files need: places of their own for results and data, a tiny profile, and the quick tests first."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -103,9 +104,16 @@ def trained(in_common):
 @pytest.fixture(scope="module")
 def torture(root):
     """The module of ``make torture``, which is no part of the library."""
-    spec = importlib.util.spec_from_file_location("torture", root / "benchmarks" / "torture.py")
+    with benchmark(root, "torture") as module:
+        yield module
+
+
+@contextlib.contextmanager
+def benchmark(root, name):
+    """A module of ``benchmarks/``."""
+    spec = importlib.util.spec_from_file_location(name, root / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules["torture"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     yield module
-    del sys.modules["torture"]
+    del sys.modules[name]

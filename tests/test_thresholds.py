@@ -1,6 +1,5 @@
 """`benchmarks/thresholds.py`: at one half it says what the tables say, and a ramp is cut where it should be."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -10,14 +9,13 @@ import numpy as np
 import pytest
 
 from bipartition.files import read_json
+from conftest import benchmark
 
 
 @pytest.fixture(scope="module")
 def thresholds(root):
-    spec = importlib.util.spec_from_file_location("thresholds", root / "benchmarks" / "thresholds.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with benchmark(root, "thresholds") as module:
+        yield module
 
 
 def test_a_ramp_is_cut_where_its_threshold_is(thresholds):
