@@ -1,5 +1,9 @@
 """Device and precision, and what is said where a GPU is asked for or present and cannot be used."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -122,3 +126,19 @@ def test_a_card_beside_which_the_cpu_trains_is_named_with_the_reason(monkeypatch
     monkeypatch.delenv("ACCELERATE_TORCH_DEVICE")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert devices.unused_card() is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc keeps memory in its own way")
+@pytest.mark.parametrize("before", ["", "import accelerate, torch; accelerate.Accelerator(cpu=True)",
+                                    "from bipartition.devices import accelerator_for_this_machine as of; of()"])
+def test_a_process_that_trains_on_a_cpu_keeps_the_memory_of_a_large_tensor_for_the_next(before):
+    code = f"""{before}
+import resource
+import torch
+for _ in range(20):  # glibc needs up to eight pieces before one fits
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.empty(2**26, dtype=torch.uint8).fill_(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    asked_for_again = int(answer.stdout.split()[-1])  # pages, of 4 KiB or, where the system chooses to, of 2 MiB
+    assert asked_for_again < 10 if "bipartition" in before else asked_for_again >= 32

@@ -1,4 +1,4 @@
-"""Two convolutions that are those of PyTorch, computed in a way that is quicker for their shapes."""
+"""Three convolutions that are those of PyTorch, computed in a way that is quicker for their shapes."""
 
 import functools
 import math
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import grad
 
 
 class PatchConvolution(nn.Module):
@@ -95,3 +97,51 @@ class TapConvolution(nn.Conv2d):
         taps = F.conv2d(x, self.weight.flip(2, 3).permute(0, 2, 3, 1).reshape(-1, self.in_channels, 1, 1))
         taps = taps.to(torch.promote_types(taps.dtype, torch.float32))
         return F.fold(taps.flatten(2), x.shape[2:], kernel_size=3, padding=1) + self.bias.view(-1, 1, 1)
+
+
+class StemConvolution(nn.Module):
+    """ResNet's first convolution, 7 x 7 and every second pixel; on a CPU its gradient to a large picture is a convolution too.
+
+    The two cut pictures need that gradient and a bare classifier does not.  oneDNN pads its 3 channels to 16.  A block of 2 x 2
+    pixels is seen by 4 x 4 answers, so that one 4 x 4 convolution of the answers' gradient to 4 x 3 channels has it.
+
+    Parameters
+    ----------
+    convolution : nn.Conv2d
+        7 x 7, with a stride of two, a rim of three pixels and without bias; its weight is shared.
+    """
+
+    SIDE = 128
+    """Of smaller pictures the gradient is PyTorch's own, whose last digits the published runs at 64 and 112 pixels have."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = convolution.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From shape (N, 3, H, W) to (N, out, ceil(H / 2), ceil(W / 2)), zeros around the picture."""
+        if x.device.type != "cpu" or not x.requires_grad or min(x.shape[2:]) < self.SIDE:
+            return F.conv2d(x, self.weight, stride=2, padding=3)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return _Stem.apply(x.to(dtype), self.weight.to(dtype))
+
+
+class _Stem(torch.autograd.Function):
+    """The convolution as it is, and its two gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, stride=2, padding=3)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        # Pixel 2 i + r has the tap r + 5 - 2 k of the answer i - 1 + k, k = 0 to 3, where there is such a tap.
+        taps = F.pad(weight, (1, 0, 1, 0)).unflatten(3, (4, 2)).unflatten(2, (4, 2)).flip(2, 4)
+        kernels = taps.permute(1, 3, 5, 0, 2, 4).flatten(0, 2).contiguous(memory_format=torch.channels_last)
+        blocks = F.conv2d(gradient, kernels, padding=2)[:, :, 1:, 1:]
+        own = F.pixel_shuffle(blocks, 2)[:, :, :x.shape[2], :x.shape[3]]
+        learning = ctx.needs_input_grad[1]
+        return own, grad.conv2d_weight(x, weight.shape, gradient, stride=2, padding=3) if learning else None

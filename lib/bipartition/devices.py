@@ -15,7 +15,7 @@ from accelerate.state import is_initialized
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Generator, Tensor, nn
 
-from bipartition.machine import ASKED, card_is_wanted, launched
+from bipartition.machine import ASKED, card_is_wanted, keep_freed_memory, launched
 
 PATIENCE = timedelta(hours=12)
 """How long processes wait for one of them, which may wait for somebody else's training; GPUs would give up after 10 minutes."""
@@ -24,7 +24,8 @@ PATIENCE = timedelta(hours=12)
 def accelerator_for_this_machine() -> Accelerator:
     """Device and precision: CUDA or the CPU unless ACCELERATE_TORCH_DEVICE asks for another; bfloat16 where it computes in it.
 
-    A process has one precision: where an `Accelerator` was made before, its choice stays.
+    On a CPU memory that is freed stays with the process from here on.  A process has one precision: where an `Accelerator` was
+    made before, its choice stays.
 
     Raises
     ------
@@ -43,6 +44,7 @@ def accelerator_for_this_machine() -> Accelerator:
         _take_card(asked)
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
+        keep_freed_memory()
         able = torch.cpu.get_capabilities()
         bf16 = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     # Accelerate lets processes on CPUs work together only where it is told that these are CPUs, and would choose other

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from bipartition.convolutions import PatchConvolution, TapConvolution
+from bipartition.convolutions import PatchConvolution, StemConvolution, TapConvolution
 
 # What torchvision's ImageNet weights were trained on; the affine map belongs to the classifier, because the paper's
 # own pre-processing (pictures in [0, 1]) is what the mask is multiplied with.
@@ -70,6 +70,7 @@ class Classifier(nn.Module):
             self.body.load_state_dict(_read_weights(weights, self.body))
         if classes != self.body.fc.out_features:
             self.body.fc = nn.Linear(self.body.fc.in_features, classes)
+        self.body.conv1 = StemConvolution(self.body.conv1)
         for block in (*self.body.layer3, *self.body.layer4):
             block.conv1, block.conv2 = PatchConvolution(block.conv1), PatchConvolution(block.conv2)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
