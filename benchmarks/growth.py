@@ -1,17 +1,20 @@
 """How do time and memory grow with photographs, picture size and classes?  Prints Markdown.
 
     python benchmarks/growth.py [--row chan_vese] [--rounds 3]
+    python benchmarks/growth.py --memory [--row mumford_shah]
     python benchmarks/growth.py --operations paper
 
 One epoch of `bipartition.training.train_row` without warm-up, evaluation and all files included, on noise; each measurement
 is a process of its own, without its imports.  Time is given for each picture and pixel, as a ratio to the first line of its
-table: 1 all the way down is a straight line.  The second command counts what a step of each row of a profile computes and
+table: 1 all the way down is a straight line.  The second command compares processes that keep freed memory, as those that train
+do, with others that give it back to the system, in turn.  The third counts what a step of each row of a profile computes and
 moves, and where the profile says how many pictures it trains on, how long a product of matrices would take for as much.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -26,16 +29,19 @@ import numpy as np
 USUAL = {"photographs": 256, "size": 64, "classes": 6}
 GROWTH = {"photographs": (500, 1000, 2000, 3000), "size": (64, 96, 128, 224), "classes": (2, 6, 20)}
 VALIDATION = 64
+KEPT = ({"size": 64, "batch_size": 16}, {"size": 112, "batch_size": 32}, {"size": 224, "batch_size": 16},
+        {"size": 224, "batch_size": 32})
 CARD = {"operations": 989e12, "bytes": 3.35e12}
 """A second of an H100 (SXM), by its data sheet: bfloat16 without sparsity, and its memory."""
 COUNTED_CLASSES = 20
 
 
 def main() -> None:
-    """Measure, and print a table for each of the three; or count, and print one."""
+    """Measure, and print a table for each of the three; or compare or count, and print one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", default="chan_vese")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory", action="store_true", help="compare freed memory that is kept with such that is given back")
     parser.add_argument("--operations", metavar="PROFILE",
                         help="count operations, bytes and calls of its rows, and measure nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -46,6 +52,9 @@ def main() -> None:
     if options.one:
         print(json.dumps(_measured(options.row, **json.loads(options.one))))
         return
+    if options.memory:
+        _compare_memory(options.row, options.rounds)
+        return
     print(f"{options.row}, one epoch in batches of 16, {options.rounds} rounds, median\n")
     for what, values in GROWTH.items():
         print(f"| {what} | s | time for a picture and pixel | peak memory, MB | before the first picture, MB |")
@@ -54,23 +63,41 @@ def main() -> None:
         for value in values:
             case = USUAL | {what: value}
             runs = [_in_a_process(options.row, case) for _ in range(options.rounds)]
-            seconds, peak, before = (statistics.median(column) for column in zip(*runs, strict=True))
+            seconds, peak, before, _ = (statistics.median(column) for column in zip(*runs, strict=True))
             each = seconds / (case["photographs"] * case["size"] ** 2)
             first = first or each
             print(f"| {value:,} | {seconds:.1f} | {each / first:.2f} | {peak:.0f} | {before:.0f} |", flush=True)
         print()
 
 
-def _in_a_process(row: str, case: dict[str, int]) -> tuple[float, float, float]:
+def _compare_memory(row: str, rounds: int) -> None:
+    print(f"{row}, one epoch of {USUAL['photographs']} pictures, {rounds} rounds in turn, median [smallest, largest]\n")
+    print("| size | batch | kept: times as fast | peak memory, times | thousands of pages asked for | given back |")
+    print("| --: | --: | :-: | :-: | --: | --: |")
+    for case in KEPT:
+        rounds_of = {kept: [] for kept in (True, False)}
+        for number in range(rounds):
+            for kept in (True, False) if number % 2 else (False, True):
+                rounds_of[kept].append(_in_a_process(row, USUAL | case | {"kept": kept}))
+        pairs = list(zip(rounds_of[True], rounds_of[False], strict=True))
+        pace = [given[0] / kept[0] for kept, given in pairs]
+        peak = statistics.median(kept[1] / given[1] for kept, given in pairs)
+        pages = [statistics.median(run[3] for run in runs) / 1000 for runs in rounds_of.values()]
+        print(f"| {case['size']} | {case['batch_size']} | {statistics.median(pace):.2f} [{min(pace):.2f}, {max(pace):.2f}] | "
+              f"{peak:.2f} | {pages[0]:,.0f} | {pages[1]:,.0f} |", flush=True)
+
+
+def _in_a_process(row: str, case: dict[str, int]) -> tuple[float, ...]:
     command = [sys.executable, __file__, "--row", row, "--one", json.dumps(case)]
     return tuple(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
 
 
-def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[float, float, float]:
-    """Seconds of the epoch, and the process's largest memory after and before it in MB."""
+def _measured(row: str, photographs: int, size: int, classes: int, batch_size: int = 16,
+              kept: bool = True) -> tuple[float, ...]:
+    """Seconds of the epoch, the process's largest memory after and before it in MB, and the pages that it asked for."""
+    from bipartition import devices
     from bipartition.configuration import Configuration
     from bipartition.datasets.prepare import Prepared, Split
-    from bipartition.devices import accelerator_for_this_machine
     from bipartition.training import train_row
 
     class Noise(Prepared):
@@ -86,12 +113,15 @@ def _measured(row: str, photographs: int, size: int, classes: int) -> tuple[floa
     with tempfile.TemporaryDirectory() as folder:
         noise = Noise(**fields | {"name": "noise", "classes": names, "all_classes": names, "size": size, "checksum": "noise",
                                   "folder": Path(folder)})
-        configuration = Configuration(row=row, dataset="cartoons", seed=0, size=size, epochs=1, batch_size=16, warmup_epochs=0,
-                                      weights="none", optimiser="adam", autoencoder_width=16, autoencoder_poolings=4)
-        accelerator_for_this_machine()  # a card takes its time to start
-        before, began = _largest(), time.perf_counter()
+        configuration = Configuration(row=row, dataset="cartoons", seed=0, size=size, epochs=1, batch_size=batch_size,
+                                      warmup_epochs=0, weights="none", optimiser="adam", autoencoder_width=16,
+                                      autoencoder_poolings=4)
+        if not kept:
+            devices.keep_freed_memory = lambda: None
+        devices.accelerator_for_this_machine()  # a card takes its time to start
+        before, pages, began = _largest(), _pages(), time.perf_counter()
         train_row(configuration, noise, Path(folder) / "run" / "seed0", profile="growth")
-        return time.perf_counter() - began, _largest(), before
+        return time.perf_counter() - began, _largest(), before, _pages() - pages
 
 
 def _count_operations(name: str) -> None:
@@ -109,7 +139,7 @@ def _count_operations(name: str) -> None:
     from torch.utils.flop_counter import flop_registry
 
     from bipartition.configuration import warm_up_configuration
-    from bipartition.convolutions import PatchConvolution, TapConvolution
+    from bipartition.convolutions import PatchConvolution, StemConvolution, TapConvolution
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
@@ -140,7 +170,7 @@ def _count_operations(name: str) -> None:
     MOVES_NOTHING = {torch.ops.aten._unsafe_view, torch.ops.aten.empty, torch.ops.aten.empty_like,
                      torch.ops.aten._local_scalar_dense}
     # As on a GPU: the usual convolutions, and autocast upsamples in float32.
-    PatchConvolution.PIXELS = 0
+    PatchConvolution.PIXELS, StemConvolution.SIDE = 0, math.inf
     TapConvolution.forward = lambda layer, x: torch.nn.Conv2d.forward(layer, x).float()
     usual, F.interpolate = F.interpolate, lambda x, **how: usual(x if how["mode"] == "nearest" else x.float(), **how)
     profile, accelerator = load_profile(name), Accelerator(cpu=True, mixed_precision="bf16")
@@ -187,6 +217,11 @@ def _product_of_matrices() -> float:
         matrix @ matrix
         seconds.append(time.perf_counter() - began)
     return 2 * side**3 / min(seconds)
+
+
+def _pages() -> int:
+    """How often the system had to give this process a page of memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _largest() -> float:

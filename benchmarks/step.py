@@ -75,7 +75,9 @@ def main() -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    accelerator = Accelerator(mixed_precision=options.precision) if options.precision else accelerator_for_this_machine()
+    if options.precision:
+        Accelerator(mixed_precision=options.precision)
+    accelerator = accelerator_for_this_machine()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     options.steps = STEPS if accelerator.device.type == "cpu" else STEPS_ON_A_CARD
     with tempfile.TemporaryDirectory() as folder:
@@ -154,6 +156,16 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
             out.float().mean().backward()
         return work
 
+    def stem(body: nn.Module) -> Callable[[], None]:
+        body = body.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        picture = image.clone().requires_grad_(True)
+
+        def work() -> None:
+            with accelerator.autocast():
+                out = body.conv1(picture)
+            out.float().mean().backward()
+        return work
+
     def adam(body: nn.Module, **how: bool) -> Callable[[], None]:
         parameters = list(body.to(device, memory_format=torch.channels_last).parameters())
         for parameter in parameters:
@@ -161,6 +173,7 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
         return torch.optim.Adam(parameters, **how).step
 
     return {
+        "stem, to the pictures": (stem(Classifier(len(CLASSES)).body), stem(resnet18(num_classes=len(CLASSES)))),
         "layer3 and layer4": (stages(Classifier(len(CLASSES)).body), stages(resnet18(num_classes=len(CLASSES)))),
         "step of Adam": (adam(Classifier(len(CLASSES)).body, fused=True), adam(resnet18(num_classes=len(CLASSES)))),
         "one decoder": (decoded(networks.Decoder, [1], fused), decoded(plain.PlainDecoder, [1], each)),

@@ -109,3 +109,11 @@ def test_a_stem_is_as_exact_as_the_usual_one_under_autocast():
     for theirs, ours, truth in zip(usual, own, exact, strict=True):
         error = (ours - truth).norm() / truth.norm()
         assert error < 0.01 and error < 1.1 * (theirs - truth).norm() / truth.norm()
+
+
+@pytest.mark.parametrize("side", [64, 128])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_stem_takes_no_picture_of_another_type_than_its_weight(side, dtype):
+    stem = StemConvolution(nn.Conv2d(3, 5, 7, stride=2, padding=3, bias=False))
+    with pytest.raises(RuntimeError, match="type"):
+        stem(torch.rand(1, 3, side, side, dtype=dtype, requires_grad=True))

@@ -1,6 +1,8 @@
 """What `benchmarks/growth.py --operations` counts: PyTorch's own counter and a pencil say the same."""
 
+import math
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -9,10 +11,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bipartition.convolutions import StemConvolution
 from bipartition.devices import accelerator_for_this_machine
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 from bipartition.profiles import configuration_for, load_profile
+from conftest import benchmark
 
 CLASSES = 20
 FLOAT32 = 4
@@ -44,3 +48,45 @@ def test_operations_and_bytes_of_every_row_are_counted(root):
     assert counted["classifier"][3] > 7 * weights * FLOAT32 / counted["classifier"][1] / 1e6
     # No operation is faster than the card's memory, whose bytes take the longer of the two times here.
     assert all(each[5] == pytest.approx(each[3] * 1e6 / 3.35e12 * 1e6, rel=0.1, abs=0.6) for each in counted.values())
+
+
+@pytest.mark.slow
+def test_operations_at_224_pixels_are_those_of_the_usual_convolutions(root, tmp_path, monkeypatch):
+    profile = tmp_path / "large.yaml"
+    profile.write_text((root / "profiles" / "smoke.yaml").read_text(encoding="utf-8").replace("size: 32", "size: 224"),
+                       encoding="utf-8")
+    command = [sys.executable, root / "benchmarks" / "growth.py", "--operations", profile]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": root / "lib"})
+    line, = (line for line in ended.stdout.splitlines() if line.startswith("| chan_vese |"))
+    monkeypatch.setattr(StemConvolution, "SIDE", math.inf)
+    configuration = configuration_for(load_profile(str(profile)), "cartoons", "chan_vese", 0)
+    learner = build_learner(configuration, Classifier(CLASSES), accelerator_for_this_machine())
+    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with FlopCounterMode(display=False) as counter:
+        learner.step(pictures, torch.zeros(2, dtype=torch.long), torch.Generator().manual_seed(0))
+    assert float(line.strip("|").split("|")[3]) == pytest.approx(counter.get_total_flops() / 2 / 1e9, abs=0.06)
+
+
+def test_seconds_memory_and_pages_are_compared_pair_by_pair(root, monkeypatch, capsys):
+    asked = []
+
+    def measured(row, case):
+        asked.append(case["kept"])
+        return (2.0, 1200.0, 800.0, 3000) if case["kept"] else (3.0 + len(asked) // 4, 1000.0, 800.0, 500_000)
+
+    with benchmark(root, "growth") as module:
+        monkeypatch.setattr(module, "_in_a_process", measured)
+        monkeypatch.setattr(module, "KEPT", ({"size": 128, "batch_size": 32},))
+        module._compare_memory("mumford_shah", 2)
+    assert asked == [False, True, True, False]
+    assert capsys.readouterr().out.splitlines()[-1] == "| 128 | 32 | 1.75 [1.50, 2.00] | 1.20 | 3 | 500 |"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc keeps memory in its own way")
+def test_a_process_that_keeps_memory_asks_for_fewer_pages(root, monkeypatch):
+    with benchmark(root, "growth") as module:
+        monkeypatch.setattr(module, "VALIDATION", 4)
+        kept, given = (module._in_a_process("chan_vese", {"photographs": 64, "size": 128, "classes": 2, "batch_size": 16,
+                                                          "kept": kept}) for kept in (True, False))
+    assert 0 < kept[3] < given[3]

@@ -42,6 +42,8 @@ FAULTS = [
     ("runs", '"method_version": method_version(configuration.row)', '"method_version": 0', "test_runs"),
     ("files", "os.replace(temporary, path)", "path.write_bytes(temporary.read_bytes())", "test_files"),
     ("casm", "        self.snapshots.eval()\n", "", "test_casm"),
+    ("convolutions", "unflatten(2, (4, 2)).flip(2, 4)", "unflatten(2, (4, 2))", "test_convolutions"),
+    ("networks", "        self.body.conv1 = StemConvolution(self.body.conv1)\n", "", "test_networks::TestClassifier"),
     ("networks", "            self.snapshot.eval()\n", "            self.snapshot.train()\n",
      "test_networks::TestBiPartitionNetwork"),
     ("networks", "view(torch.cat([foreground, background], dim=1))", "view(torch.cat([background, foreground], dim=1))",

@@ -36,6 +36,18 @@ class TestClassifier:
         normalised = (image - mean.view(1, 3, 1, 1)) / deviation.view(1, 3, 1, 1)
         torch.testing.assert_close(classifier(image)[0], body(normalised))
 
+    @pytest.mark.parametrize(("size", "stem"), [((64, 64), "Convolution"), ((128, 160), "_Stem")])
+    def test_what_a_score_says_of_the_pixels_is_what_torchvisions_says(self, classifier, size, stem):
+        classifier = classifier.double().eval().to(memory_format=torch.channels_last)
+        body = resnet18(num_classes=6).double().eval()
+        body.load_state_dict(classifier.body.state_dict())
+        image = torch.rand(2, 3, *size, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_(True)
+        normalised = classifier.normalise(image)
+        assert classifier.body.conv1(normalised).grad_fn.name().startswith(stem)
+        own, = torch.autograd.grad(classifier(image)[0][:, 3].sum(), image)
+        expected, = torch.autograd.grad(body(normalised)[:, 3].sum(), image)
+        torch.testing.assert_close(own, expected)
+
     def test_the_feature_maps_of_a_224_pixel_picture_have_the_papers_sizes(self, classifier):
         features = classifier.eval()(torch.rand(1, 3, 224, 224))[1]
         assert [tuple(f.shape[1:]) for f in features] == [

@@ -103,7 +103,8 @@ class StemConvolution(nn.Module):
     """ResNet's first convolution, 7 x 7 and every second pixel; on a CPU its gradient to a large picture is a convolution too.
 
     The two cut pictures need that gradient and a bare classifier does not.  oneDNN pads its 3 channels to 16.  A block of 2 x 2
-    pixels is seen by 4 x 4 answers, so that one 4 x 4 convolution of the answers' gradient to 4 x 3 channels has it.
+    pixels is seen by 4 x 4 answers, so that one 4 x 4 convolution of the answers' gradient to 4 x 3 channels has it.  It cannot
+    be differentiated again.
 
     Parameters
     ----------
@@ -122,8 +123,10 @@ class StemConvolution(nn.Module):
         """From shape (N, 3, H, W) to (N, out, ceil(H / 2), ceil(W / 2)), zeros around the picture."""
         if x.device.type != "cpu" or not x.requires_grad or min(x.shape[2:]) < self.SIDE:
             return F.conv2d(x, self.weight, stride=2, padding=3)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return _Stem.apply(x.to(dtype), self.weight.to(dtype))
+        weight = self.weight
+        if torch.is_autocast_enabled("cpu") and x.dtype != torch.float64:  # as PyTorch's own
+            x, weight = (each.to(torch.get_autocast_dtype("cpu")) for each in (x, weight))
+        return _Stem.apply(x, weight)
 
 
 class _Stem(torch.autograd.Function):

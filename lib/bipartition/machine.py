@@ -1,6 +1,5 @@
 """What can be said of this machine without PyTorch, which would open a card, and takes seconds to import."""
 
-import ctypes
 import os
 from pathlib import Path
 
@@ -8,8 +7,6 @@ ASKED = "ACCELERATE_TORCH_DEVICE"
 """Accelerate's own variable: the device that is wanted, where the choice is not to be left to it."""
 DRIVERS = (Path("/proc/driver/nvidia/version"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 """One is there while NVIDIA's kernel module is loaded, or Windows lends its card to Linux."""
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""What glibc's ``malloc.h`` calls M_MMAP_THRESHOLD and M_TRIM_THRESHOLD: pieces of that size go back to the system."""
 
 
 def at_a_time() -> int:
@@ -25,18 +22,6 @@ def card_is_wanted() -> bool:
 def cores() -> int:
     """How many cores the system gives this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def keep_freed_memory() -> None:
-    """Ask glibc to keep what is freed for the next tensor; does nothing where there is another C library.
-
-    It gives large pieces back to the system and asks for them again, 250,000 pages of 4 KiB for a step of Mumford-Shah with 32
-    pictures of 224 pixels, each of which is cleared and looked up when it is first touched.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 2**31 - 1)
-        mallopt(TRIM_THRESHOLD, -1)  # never
 
 
 def launched() -> int:
