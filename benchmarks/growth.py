@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,15 @@ KEPT = ({"size": 64, "batch_size": 16}, {"size": 112, "batch_size": 32}, {"size"
 CARD = {"operations": 989e12, "bytes": 3.35e12}
 """A second of an H100 (SXM), by its data sheet: bfloat16 without sparsity, and its memory."""
 COUNTED_CLASSES = 20
+
+
+class Epoch(NamedTuple):
+    """Its seconds, the process's largest memory after and before it in MB, and the pages that it asked for."""
+
+    seconds: float
+    peak: float
+    before: float
+    pages: int
 
 
 def main() -> None:
@@ -80,21 +89,19 @@ def _compare_memory(row: str, rounds: int) -> None:
             for kept in (True, False) if number % 2 else (False, True):
                 rounds_of[kept].append(_in_a_process(row, USUAL | case | {"kept": kept}))
         pairs = list(zip(rounds_of[True], rounds_of[False], strict=True))
-        pace = [given[0] / kept[0] for kept, given in pairs]
-        peak = statistics.median(kept[1] / given[1] for kept, given in pairs)
-        pages = [statistics.median(run[3] for run in runs) / 1000 for runs in rounds_of.values()]
+        pace = [given.seconds / kept.seconds for kept, given in pairs]
+        peak = statistics.median(kept.peak / given.peak for kept, given in pairs)
+        pages = [statistics.median(run.pages for run in runs) / 1000 for runs in rounds_of.values()]
         print(f"| {case['size']} | {case['batch_size']} | {statistics.median(pace):.2f} [{min(pace):.2f}, {max(pace):.2f}] | "
               f"{peak:.2f} | {pages[0]:,.0f} | {pages[1]:,.0f} |", flush=True)
 
 
-def _in_a_process(row: str, case: dict[str, int]) -> tuple[float, ...]:
+def _in_a_process(row: str, case: dict[str, int]) -> Epoch:
     command = [sys.executable, __file__, "--row", row, "--one", json.dumps(case)]
-    return tuple(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
+    return Epoch(*json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]))
 
 
-def _measured(row: str, photographs: int, size: int, classes: int, batch_size: int = 16,
-              kept: bool = True) -> tuple[float, ...]:
-    """Seconds of the epoch, the process's largest memory after and before it in MB, and the pages that it asked for."""
+def _measured(row: str, photographs: int, size: int, classes: int, batch_size: int = 16, kept: bool = True) -> Epoch:
     from bipartition import devices
     from bipartition.configuration import Configuration
     from bipartition.datasets.prepare import Prepared, Split
@@ -121,7 +128,7 @@ def _measured(row: str, photographs: int, size: int, classes: int, batch_size: i
         devices.accelerator_for_this_machine()  # a card takes its time to start
         before, pages, began = _largest(), _pages(), time.perf_counter()
         train_row(configuration, noise, Path(folder) / "run" / "seed0", profile="growth")
-        return time.perf_counter() - began, _largest(), before, _pages() - pages
+        return Epoch(time.perf_counter() - began, _largest(), before, _pages() - pages)
 
 
 def _count_operations(name: str) -> None:

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import profile
 from torchvision.models import resnet18
 
@@ -76,7 +76,7 @@ def main() -> None:
 
 def _compare(options: argparse.Namespace) -> None:
     if options.precision:
-        Accelerator(mixed_precision=options.precision)
+        Accelerator(mixed_precision=options.precision)  # whose choice stays
     accelerator = accelerator_for_this_machine()
     torch.backends.cudnn.allow_tf32 = False  # float32 means float32
     options.steps = STEPS if accelerator.device.type == "cpu" else STEPS_ON_A_CARD
@@ -147,24 +147,20 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
     def fused(decoders: list) -> list:
         return networks.fused_decoders(decoders, features, (size, size))
 
-    def stages(body: nn.Module) -> Callable[[], None]:
-        body = body.to(device, memory_format=torch.channels_last)
+    def passes(stage: nn.Module, x: Tensor) -> Callable[[], None]:
+        stage = stage.to(device, memory_format=torch.channels_last)
 
         def work() -> None:
             with accelerator.autocast():
-                out = body.layer4(body.layer3(features[2]))
+                out = stage(x)
             out.float().mean().backward()
         return work
+
+    def stages(body: nn.Module) -> Callable[[], None]:
+        return passes(nn.Sequential(body.layer3, body.layer4), features[2])
 
     def stem(body: nn.Module) -> Callable[[], None]:
-        body = body.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        picture = image.clone().requires_grad_(True)
-
-        def work() -> None:
-            with accelerator.autocast():
-                out = body.conv1(picture)
-            out.float().mean().backward()
-        return work
+        return passes(body.conv1.requires_grad_(False), image.clone().requires_grad_(True))
 
     def adam(body: nn.Module, **how: bool) -> Callable[[], None]:
         parameters = list(body.to(device, memory_format=torch.channels_last).parameters())

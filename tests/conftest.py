@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,9 @@ def trained(in_common):
         ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, cwd=folder, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return path, environment
+
+
+on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="not glibc: memory is kept in another way")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Device and precision, and what is said where a GPU is asked for or present and cannot be used."""
 
-import platform
 import subprocess
 import sys
 
@@ -10,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from bipartition import devices, machine
+from conftest import on_glibc
 
 OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU driver."
 
@@ -128,7 +128,7 @@ def test_a_card_beside_which_the_cpu_trains_is_named_with_the_reason(monkeypatch
     assert devices.unused_card() is None
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc keeps memory in its own way")
+@on_glibc
 @pytest.mark.parametrize(("before", "kept"), [
     ("", False), ("accelerator_for_this_machine()", True), ("Accelerator(cpu=True); accelerator_for_this_machine()", True)])
 def test_a_process_that_trains_keeps_the_memory_of_a_large_tensor_for_the_next(before, kept):

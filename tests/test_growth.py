@@ -2,7 +2,6 @@
 
 import math
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -16,33 +15,43 @@ from bipartition.devices import accelerator_for_this_machine
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 from bipartition.profiles import configuration_for, load_profile
-from conftest import benchmark
+from conftest import benchmark, on_glibc
 
 CLASSES = 20
 FLOAT32 = 4
 
 
-@pytest.mark.slow
-def test_operations_and_bytes_of_every_row_are_counted(root):
-    command = [sys.executable, root / "benchmarks" / "growth.py", "--operations", "smoke"]
+def operations(root, profile):
+    """The printed numbers of each row of a profile, and the line below the table."""
+    command = [sys.executable, root / "benchmarks" / "growth.py", "--operations", profile]
     ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": root / "lib"})
     *table, _, last = ended.stdout.splitlines()
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
-    profile = load_profile("smoke")
-    assert [line[0] for line in lines] == ["classifier", *profile.rows]
-    counted = {line[0]: [float(number) for number in line[1:]] for line in lines}
+    return {line[0]: [float(number) for number in line[1:]] for line in lines}, last
+
+
+def by_pytorch(profile, row):
+    """10⁹ operations a picture of one step, by PyTorch's own counter."""
+    configuration = configuration_for(profile, "cartoons", row, 0)
+    learner = build_learner(configuration, Classifier(CLASSES), accelerator_for_this_machine())
     rng = torch.Generator().manual_seed(0)
+    pictures = torch.rand(configuration.batch_size, 3, configuration.size, configuration.size, generator=rng)
+    with FlopCounterMode(display=False) as counter:
+        learner.step(pictures, torch.zeros(configuration.batch_size, dtype=torch.long), rng)
+    return counter.get_total_flops() / configuration.batch_size / 1e9
+
+
+@pytest.mark.slow
+def test_operations_and_bytes_of_every_row_are_counted(root):
+    counted, last = operations(root, "smoke")
+    profile = load_profile("smoke")
+    assert list(counted) == ["classifier", *profile.rows]
     for row in ("chan_vese", "mumford_shah_only"):
-        configuration = configuration_for(profile, "cartoons", row, 0)
-        learner = build_learner(configuration, Classifier(CLASSES), accelerator_for_this_machine())
-        pictures = torch.rand(configuration.batch_size, 3, configuration.size, configuration.size, generator=rng)
-        with FlopCounterMode(display=False) as counter:
-            learner.step(pictures, torch.zeros(configuration.batch_size, dtype=torch.long), rng)
-        assert counted[row][2] == pytest.approx(counter.get_total_flops() / configuration.batch_size / 1e9, abs=0.06)
+        assert counted[row][2] == pytest.approx(by_pytorch(profile, row), abs=0.06)
     said = re.match(r"All epochs on 96 pictures are (\S+) · 10¹² operations, (\S+) minutes at the (\S+) · 10⁹ a second", last)
-    operations, minutes, speed = map(float, said.groups())
-    assert operations == pytest.approx(96 * sum(line[0] * line[2] for line in counted.values()) / 1e3, rel=0.15)
-    assert minutes == pytest.approx(1e3 * operations / speed / 60, rel=0.06)
+    total, minutes, speed = map(float, said.groups())
+    assert total == pytest.approx(96 * sum(line[0] * line[2] for line in counted.values()) / 1e3, rel=0.15)
+    assert minutes == pytest.approx(1e3 * total / speed / 60, rel=0.06)
     # Adam reads weight, gradient and two moments and writes three: for each picture its share of that, and a step has more.
     weights = sum(parameter.numel() for parameter in Classifier(CLASSES).parameters())
     assert counted["classifier"][3] > 7 * weights * FLOAT32 / counted["classifier"][1] / 1e6
@@ -52,19 +61,12 @@ def test_operations_and_bytes_of_every_row_are_counted(root):
 
 @pytest.mark.slow
 def test_operations_at_224_pixels_are_those_of_the_usual_convolutions(root, tmp_path, monkeypatch):
-    profile = tmp_path / "large.yaml"
+    large = tmp_path / "large.yaml"
     smoke = (root / "profiles" / "smoke.yaml").read_text(encoding="utf-8")
-    profile.write_text(re.sub("(?m)^rows: .*$", "rows: [chan_vese]", smoke.replace("size: 32", "size: 224")), encoding="utf-8")
-    command = [sys.executable, root / "benchmarks" / "growth.py", "--operations", profile]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": root / "lib"})
-    line, = (line for line in ended.stdout.splitlines() if line.startswith("| chan_vese |"))
+    large.write_text(re.sub("(?m)^rows: .*$", "rows: [chan_vese]", smoke.replace("size: 32", "size: 224")), encoding="utf-8")
+    counted, _ = operations(root, large)
     monkeypatch.setattr(StemConvolution, "SIDE", math.inf)
-    configuration = configuration_for(load_profile(str(profile)), "cartoons", "chan_vese", 0)
-    learner = build_learner(configuration, Classifier(CLASSES), accelerator_for_this_machine())
-    pictures = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    with FlopCounterMode(display=False) as counter:
-        learner.step(pictures, torch.zeros(2, dtype=torch.long), torch.Generator().manual_seed(0))
-    assert float(line.strip("|").split("|")[3]) == pytest.approx(counter.get_total_flops() / 2 / 1e9, abs=0.06)
+    assert counted["chan_vese"][2] == pytest.approx(by_pytorch(load_profile(str(large)), "chan_vese"), abs=0.06)
 
 
 def test_seconds_memory_and_pages_are_compared_pair_by_pair(root, monkeypatch, capsys):
@@ -72,7 +74,8 @@ def test_seconds_memory_and_pages_are_compared_pair_by_pair(root, monkeypatch, c
 
     def measured(row, case):
         asked.append(case["kept"])
-        return (2.0, 1200.0, 800.0, 3000) if case["kept"] else (3.0 + len(asked) // 4, 1000.0, 800.0, 500_000)
+        kept, given = (2.0, 1200.0, 800.0, 3000), (3.0 + len(asked) // 4, 1000.0, 800.0, 500_000)
+        return module.Epoch(*(kept if case["kept"] else given))
 
     with benchmark(root, "growth") as module:
         monkeypatch.setattr(module, "_in_a_process", measured)
@@ -83,9 +86,9 @@ def test_seconds_memory_and_pages_are_compared_pair_by_pair(root, monkeypatch, c
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc keeps memory in its own way")
+@on_glibc
 def test_a_process_that_keeps_memory_asks_for_fewer_pages(root):
     with benchmark(root, "growth") as module:
         kept, given = (module._in_a_process("chan_vese", {"photographs": 64, "size": 128, "classes": 2, "batch_size": 16,
                                                           "kept": kept}) for kept in (True, False))
-    assert 0 < kept[3] < given[3]
+    assert 0 < kept.pages < given.pages
