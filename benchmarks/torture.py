@@ -148,7 +148,9 @@ def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
     while tally.kills < kills:
         place = Place(root / f"round{tally.completed + 1}", profile, options)
         for _ in range(min(A_ROUND, kills - tally.kills)):
-            _kill(place, moments.uniform(0, 0.6 * duration), (signal.SIGKILL, signal.SIGTERM)[tally.kills % 2], tally)
+            if not _kill(place, moments.uniform(0, 0.6 * duration), (signal.SIGKILL, signal.SIGTERM)[tally.kills % 2], tally):
+                duration *= 0.7  # the machine is quicker than it was when the first run was timed; else no kill might hit
+                break
         if not tally.failed and place.start().wait() != 0:
             tally.failed.append(f"failed: {place.folder / 'log.txt'}")
         if tally.failed:  # it may fail whenever it is started
@@ -163,9 +165,9 @@ def torture(root: Path, kills: int, seed: int, options: Sequence[str]) -> Tally:
     return tally
 
 
-def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> None:
-    """One start and one kill, which does not count if the command has ended before its moment."""
-    before, said = place.kept(), len(place.said())
+def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> bool:
+    """One start and one kill; returns False, and counts none, if the command has ended before its moment."""
+    before, said, kills = place.kept(), len(place.said()), tally.kills
     process = place.start()
     try:
         status = process.wait(after)
@@ -182,6 +184,7 @@ def _kill(place: Place, after: float, how: signal.Signals, tally: Tally) -> None
         time.sleep(0.1)
     tally.left_running += [f"left running after {how.name}: {line}" for line in place.processes()]
     tally.lost += [f"lost by {how.name} after {after:.1f} s: {name}" for name in sorted(before - place.kept())]
+    return tally.kills > kills
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ CALM = "if 'calm' in str(out): run.write_text('7'); time.sleep(3); sys.exit()\n"
 @pytest.mark.slow(seconds=80)
 def test_killed_six_times_the_pipeline_gives_the_same_bytes(torture, tmp_path):
     tally = torture.torture(tmp_path, kills=6, seed=0, options=["--no-notebooks"])
-    assert tally.good and tally.kills == tally.during.total() == 6 and tally.completed == 2, str(tally)
+    assert tally.good and tally.kills == tally.during.total() == 6 and tally.completed >= 2, str(tally)
     assert tally.compared >= 6
 
 
@@ -46,6 +46,13 @@ def test_a_result_that_differs_is_noticed(torture, fake, tmp_path):
     fake(CALM + "time.sleep(2); run.write_text('8')")
     tally = torture.torture(tmp_path, kills=1, seed=0, options=[])
     assert not tally.good and tally.differing and "metrics.json differs" in str(tally)
+
+
+def test_kills_hit_also_where_later_runs_are_quicker_than_the_first(torture, fake, tmp_path):
+    fake("if 'calm' in str(out): time.sleep(4)\n"
+         "if not run.exists(): time.sleep(0.3)\nrun.write_text('7')")
+    tally = torture.torture(tmp_path, kills=3, seed=0, options=[])
+    assert tally.good and tally.kills == 3 and tally.completed < 15, str(tally)
 
 
 def test_a_command_that_always_fails_ends_it(torture, fake, tmp_path):
