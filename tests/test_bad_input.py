@@ -480,8 +480,12 @@ def line(one: Case, said: str) -> str:
 
 
 def without_numbers(text: str) -> str:
-    """Versions, keys, processors and lines of the Makefile differ from place to place, and urllib3 names its objects anew."""
+    """Versions, keys, processors and lines of the Makefile differ from place to place, and urllib3 names its objects anew.
+
+    A list of three names or more may be another one: whoever adds a row, a setting or a data set need not touch the page.
+    """
     text = re.sub(r"NewConnectionError\(.*?(: Failed .*? refused).*?\)\)", r"NewConnectionError\1", text)
+    text = re.sub(r"[\w'-]+(, [\w'-]+){2,}", "names", text)
     return re.sub(r"[0-9a-f]{12,}|\d+(\.\d+)*(\+\w+)?", "#", text).replace("threads", "thread")
 
 
@@ -491,7 +495,7 @@ def test_the_message_names_the_thing_the_value_and_the_way_out(one, tmp_path, re
     record_property("message", said)
     assert not [word for word in one.words if word not in said], said
     published = map(without_numbers, PAGE.read_text(encoding="utf-8").splitlines())
-    assert without_numbers(line(one, said)) in published, "run `python tests/test_bad_input.py` and look at the page"
+    assert without_numbers(line(one, said)) in published, "run `.venv/bin/python tests/test_bad_input.py` and look at the page"
 
 
 def test_there_are_thirty_cases_and_a_line_for_each():

@@ -139,8 +139,16 @@ def test_what_is_said_to_decide_nothing_decides_nothing(row):
         return all(map(torch.equal, expected, changed))
 
     silencing = {"judge", "mask", "regularised"} & unread  # these at other values could hide that others are read
-    assert is_same(unread - silencing) and all(is_same([name]) for name in silencing), [
-        name for name in sorted(unread) if not is_same([name])] or "only together"
+    if not (is_same(unread - silencing) and all(is_same([name]) for name in silencing)):
+        read = ", ".join(name for name in sorted(unread) if not is_same([name])) or "some settings, if changed together,"
+        pytest.fail(f"{row} reads {read}, and READS and READ_WITH in configuration.py do not say so: a changed value would "
+                    "leave old runs standing")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_a_row_asks_for_it_reads(row):
+    unread = sorted(ROWS[row].settings.keys() - Configuration(row=row, dataset="cartoons", seed=0).decisive().keys())
+    assert not unread, f"{row} does not read {', '.join(unread)}; take it out of its settings in rows.py"
 
 
 BY_THE_WARM_UP = {"warmup_epochs", "warmup_batch_size", "warmup_rate", "warmup_cuts", "warmup_crops", "warmup_contours",
@@ -161,7 +169,8 @@ def test_what_is_said_to_decide_something_decides_something(row):
     for name in sorted(read):
         changed = after_an_epoch(dataclasses.replace(usual, **{name: other_than_usual(name)}))
         same = len(changed) == len(expected) and all(map(torch.equal, expected, changed))
-        assert not same, f"{name} is said to be read by {row} (READS in configuration.py), and changes nothing"
+        assert not same, (f"{name} is said to be read by {row} (READS in configuration.py), and changes nothing here; "
+                          "if it is read only beside another setting, give that a value there, in KINDS")
 
 
 @pytest.mark.parametrize(("row", "read"), [

@@ -187,6 +187,10 @@ class TestTotalVariation:
         _, phi = halves
         torch.testing.assert_close(total_variation(phi), torch.tensor([4 / 16], dtype=torch.float64))
 
+    def test_a_level_edge_costs_its_length(self, halves):
+        _, phi = halves
+        torch.testing.assert_close(total_variation(phi.mT), torch.tensor([4 / 16], dtype=torch.float64))
+
     def test_a_single_pixel_costs_four_differences(self):
         phi = torch.zeros(1, 1, 5, 5)
         phi[..., 2, 2] = 1

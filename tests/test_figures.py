@@ -65,6 +65,11 @@ def says_not_trained(axes):
     return says(axes, NOT_TRAINED)
 
 
+def test_each_column_has_a_letter_of_its_own():
+    letters = [row.letter for row in ROWS.values()]
+    assert len(set(letters)) == len(letters), f"{letters}: give each row of rows.py a letter that no other has"
+
+
 def test_columns_are_in_the_papers_order():
     assert FIGURE4_ROWS[:6] == ("casm", "classification_only", "chan_vese_only", "mumford_shah_only", "chan_vese",
                                 "mumford_shah")

@@ -24,6 +24,7 @@ FAULTS = [
      "background = background_mask * (image - background_matrix).abs()", "test_energies"),
     ("energies", "return (1 - background_mask).abs().mean(dim=(1, 2, 3))", "return background_mask.abs().mean(dim=(1, 2, 3))",
      "test_energies"),
+    ("energies", "down = (u[:, :, 1:, :] - u[:, :, :-1, :])", "down = (u[:, :, 2:, :] - u[:, :, :-2, :])", "test_energies"),
     ("energies", "return (down + right) / u.shape[1:].numel()", "return (down + down) / u.shape[1:].numel()", "test_energies"),
     ("objectives", "return -(math.log(4) + log_b", "return -(math.log(2) + log_b", "test_objectives"),
     ("objectives", "return others.logsumexp(dim=2) - logits.logsumexp(dim=1, keepdim=True)",
@@ -113,7 +114,7 @@ def page():
 
 
 def test_the_published_list_is_of_these_faults():
-    assert PAGE.read_text(encoding="utf-8") == page(), "run `python tests/test_mutations.py`"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `.venv/bin/python tests/test_mutations.py`"
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
 
     profile = load_profile(str(path))
     for dataset in ("voc2012", "dogs-vs-cats"):
-        for row in ROWS:
+        for row in profile.rows:
             folder = runs.run_folder(profile.name, dataset, row, 0)
             config = files.read_json(folder / "config.json")
             assert config["configuration"]["size"] == 224

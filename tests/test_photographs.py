@@ -61,6 +61,18 @@ def test_shrinking_averages_instead_of_skipping(tmp_path):
     assert np.abs(read(checks, tmp_path / "a.png").astype(int) - 127).max() <= 3
 
 
+@pytest.mark.parametrize("size", [40, 20, 10])
+def test_a_photograph_and_its_mask_keep_the_same_edges(tmp_path, size):
+    truth = np.zeros((40, 80), np.uint8)
+    truth[12:28, 16:56] = 1
+    Image.fromarray(255 * truth).save(tmp_path / "photograph.png")
+    Image.fromarray(truth).save(tmp_path / "mask.png")
+    image, mask = photographs.read_with_mask(tmp_path / "photograph.png", tmp_path / "mask.png", size,
+                                             codes={0: "background", 1: "object"})
+    expected = truth[20 // size::40 // size, 40 // size::80 // size]
+    assert np.array_equal(mask, expected) and np.array_equal(image[..., 0] > 127, expected)
+
+
 def test_a_mask_of_one_bit_holds_the_codes_0_and_1(tmp_path):
     truth = np.array([[False, True], [True, False]]).repeat(4, axis=0).repeat(4, axis=1)
     Image.fromarray(truth).save(tmp_path / "mask.png")

@@ -1,5 +1,6 @@
 """The plain loop that speed is compared with computes the same losses and gradients, so that the comparison is fair."""
 
+import dataclasses
 import sys
 
 import pytest
@@ -38,11 +39,13 @@ def test_plain_loop_and_library_have_the_same_loss_and_the_same_gradients(plain,
 
     partition = own(image)
     parts = objective_parts(image, partition, labels, learner.row, configuration)
-    loss = weighted_sum(parts, objective_weights(configuration))
-    loss = loss + torch.nn.functional.cross_entropy(partition.image_logits, labels)
+    clean = torch.nn.functional.cross_entropy(partition.image_logits, labels)
     weights = {name: getattr(configuration, name) for name in ("alpha", "lambda1", "lambda2", "lambda3", "lambda4")}
-    expected = other(image, labels, **weights)
-    torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9)
+    alone = dict.fromkeys(weights, 0.0) | {"alpha": 1.0}
+    for name, weighed in {**{name: alone | {name: value} for name, value in weights.items()}, "all weights": weights}.items():
+        loss = clean + weighted_sum(parts, objective_weights(dataclasses.replace(configuration, **weighed)))
+        expected = other(image, labels, **weighed)  # weight by weight, so that a failure names the term
+        torch.testing.assert_close(loss, expected, rtol=1e-9, atol=1e-9, msg=lambda said, name=name: f"with {name}: {said}")
 
     loss.backward()
     expected.backward()

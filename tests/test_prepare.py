@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bipartition import files, runs
+from bipartition import datasets, files, runs
 from bipartition.datasets import decoding, download, open_dataset, photographs
 from bipartition.datasets import prepare as module
 from bipartition.datasets.photographs import VOID, Item
@@ -203,9 +203,23 @@ def test_of_many_bad_pictures_ten_are_listed(pets):
 
 def test_empty_split_says_what_was_left_out(tmp_path, monkeypatch):
     photos = [Photo("a", ("dog",), "train"), Photo("b", ("dog", "cat"), "val")]
-    monkeypatch.setenv("VOC_ROOT", str(write_voc(tmp_path, photos)))
-    with pytest.raises(ValueError, match=r"no usable picture in its split 'val'; left out: 1 \(val: several classes\)"):
+    root = str(write_voc(tmp_path, photos))
+    monkeypatch.setenv("VOC_ROOT", root)
+    said = r"no usable picture in its split 'val'; left out: 1 \(val: several classes\)"
+    with pytest.raises(ValueError, match=said) as error:
         prepare("voc2012", 32)
+    assert f"VOC_ROOT={root}" in str(error.value)
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    ({"NAMES": ("cartoons", "shapes")}, ["'shapes' stands in NAMES", "add it to open_dataset of bipartition.datasets"]),
+    ({"WITH_TRUTH": ("voc2012",)}, ["cartoons says has_truth = True", "WITH_TRUTH of bipartition.datasets does not have it"])])
+def test_whoever_adds_a_data_set_is_told_what_is_missing(monkeypatch, names, words):
+    for name, value in names.items():
+        monkeypatch.setattr(datasets, name, value)
+    with pytest.raises(ValueError) as caught:
+        datasets.open_dataset(datasets.NAMES[-1] if "NAMES" in names else "cartoons")
+    assert not [word for word in words if word not in str(caught.value)], caught.value
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

@@ -1,11 +1,13 @@
 """Profiles are checked before anything starts, and the later source of a setting is the stronger."""
 
+import dataclasses
 import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from bipartition import profiles
 from bipartition.finished import made_today
 from bipartition.profiles import configuration_for, load_profile, profile_names
 from bipartition.rows import ROWS
@@ -124,6 +126,15 @@ def test_a_wrong_profile_is_refused_with_its_file_and_what_is_allowed(written, c
         load_profile(path)
     for word in [str(path), *words]:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(("settings", "words"), [
+    ({"lambda2": -3e-4}, "settings of casm in bipartition/rows.py: lambda2 = -0.0003"),
+    ({"lambda_2": 3e-4}, "settings of casm in bipartition/rows.py: 'lambda_2' is no setting")])
+def test_what_is_wrong_in_rows_is_not_laid_at_the_profiles_door(written, monkeypatch, settings, words):
+    monkeypatch.setattr(profiles, "ROWS", ROWS | {"casm": dataclasses.replace(ROWS["casm"], settings=settings)})
+    with pytest.raises(ValueError, match=words):
+        load_profile(written(training="{size: 32, lambda2: 0.1}"))
 
 
 def test_an_unknown_name_lists_the_profiles():

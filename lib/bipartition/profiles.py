@@ -152,11 +152,12 @@ def _merged(profile: Profile, dataset: str, row: str, seed: int) -> Configuratio
 
 
 def _check_merged(profile: Profile, dataset: str, row: str) -> None:
-    """Refuse what a run would refuse, and say where in the profile it stands."""
+    """Refuse what a run would refuse, and say where it stands: in the profile, or among what the row itself asks for."""
     try:
         read = _merged(profile, dataset, row, 0).decisive()
     except SettingError as error:
         places = {f"per_row: {row}": profile.per_row.get(row, {}),
+                  f"settings of {row} in bipartition/rows.py": ROWS[row].settings,
                   f"per_dataset: {dataset}": profile.per_dataset.get(dataset, {}), "training": profile.training}
         where = next((f"{place}: " for place, settings in places.items() if error.setting in settings), "")
         raise ValueError(f"{where}{error}") from error
@@ -214,7 +215,7 @@ def _check_sets(content: Mapping[str, Any]) -> None:
         check_options(dataset, options)
     if content["sets"]["table1"] not in WITH_TRUTH:
         raise ValueError(f"sets: table1: {content['sets']['table1']} has no masks to measure IoU on; those that have are "
-                         f"{', '.join(WITH_TRUTH)}")
+                         f"{', '.join(WITH_TRUTH)} (WITH_TRUTH of bipartition.datasets)")
 
 
 def _check_rows(rows: Any) -> None:

@@ -30,24 +30,31 @@ def open_dataset(name: str, *, train: int | None = None, val: int | None = None,
     Raises
     ------
     ValueError
-        For an unknown name or a limit below 1.
+        For an unknown name, a limit below 1, or a reader that `WITH_TRUTH` is wrong about.
     FileNotFoundError
         If VOC_ROOT, DOGS_VS_CATS_ROOT or OXFORD_PETS_ROOT does not hold what it should.
     """
     check_options(name, {"train": train, "val": val, "evaluated": evaluated})
+    if name not in NAMES:
+        raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
     if name == "cartoons":
         from bipartition.datasets.cartoons import Cartoons
-        return Cartoons(train=train, val=val)
-    if name == "voc2012":
+        dataset = Cartoons(train=train, val=val)
+    elif name == "voc2012":
         from bipartition.datasets.voc2012 import VOC2012
-        return VOC2012(train=train, val=val, evaluated=evaluated)
-    if name == "dogs-vs-cats":
+        dataset = VOC2012(train=train, val=val, evaluated=evaluated)
+    elif name == "dogs-vs-cats":
         from bipartition.datasets.dogs_vs_cats import DogsVsCats
-        return DogsVsCats(train=train, val=val)
-    if name == "oxford-pets":
+        dataset = DogsVsCats(train=train, val=val)
+    elif name == "oxford-pets":
         from bipartition.datasets.oxford_pets import OxfordPets
-        return OxfordPets(train=train, val=val)
-    raise ValueError(f"there is no data set {name!r}; the data sets are {', '.join(NAMES)}")
+        dataset = OxfordPets(train=train, val=val)
+    else:
+        raise ValueError(f"the data set {name!r} stands in NAMES and has no reader; add it to open_dataset of {__name__}")
+    if dataset.has_truth != (name in WITH_TRUTH):
+        raise ValueError(f"the reader of {name} says has_truth = {dataset.has_truth}, and WITH_TRUTH of {__name__} "
+                         f"{'has it' if name in WITH_TRUTH else 'does not have it'}; make them agree")
+    return dataset
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from bipartition import files, runs
 from bipartition.datasets import open_dataset
 from bipartition.datasets.decoding import ArrayFile, outcomes_in_turn
+from bipartition.datasets.download import VARIABLES
 from bipartition.datasets.photographs import VOID, DataSet, Item, describe_files
 from bipartition.machine import cores
 
@@ -202,8 +203,10 @@ def _usable(dataset: DataSet) -> tuple[list[Item], dict[str, int]]:
     for split in ("train", "val"):
         if not any(item.split == split for item in usable):
             reasons = ", ".join(f"{count} ({why})" for why, count in left_out.items()) or "none"
-            raise ValueError(f"{dataset.name} has no usable picture in its split {split!r}; left out: {reasons}; "
-                             "check the lists of the data set")
+            variable = VARIABLES.get(dataset.name, "")
+            where = f" ({variable}={os.environ[variable]})" if variable in os.environ else ""
+            raise ValueError(f"{dataset.name}{where} has no usable picture in its split {split!r}; left out: {reasons}; "
+                             "check the folder, and the lists of the data set")
     return usable, left_out
 
 
