@@ -38,7 +38,7 @@ def stage(places, tiny_profile, monkeypatch):
             return files.write_text(target, "{}")
         request = request_for(parameters["profile"])
         folder, profile = request.folder, request.profile
-        if "row" in parameters:
+        if "seed" in parameters:
             key = (parameters["dataset"], parameters["row"], parameters["seed"])
             run = runs.run_folder(profile.name, *key)
             made_by = runs.made_by(tasks.configuration_for(profile, *key), tasks._checksum(profile, key[0]))
@@ -356,6 +356,18 @@ def test_a_report_of_what_was_drawn_before_its_runs_went_is_written(places):
 def test_without_runs_drawn_pictures_give_empty_panels_and_baselines(stage, tiny_profile, steps):
     reproduce(request_for(str(tiny_profile), steps=steps))
     assert stage == (["figure4", "figure5", "figure6"] if steps == "figures" else ["table1"])
+
+
+@pytest.mark.parametrize(("rows", "asked", "shown"), [
+    ("casm chan_vese_only classification_only chan_vese", "", "chan_vese"), ("chan_vese_only casm", "", "casm"),
+    ("casm chan_vese mumford_shah", "", None), ("chan_vese mumford_shah", "chan_vese", "chan_vese")])
+def test_where_mumford_shah_is_not_trained_figures_5_and_6_show_another_row(places, tmp_path, monkeypatch, rows, asked, shown):
+    path = tmp_path / "others.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(TINY) | {"rows": rows.split()}), encoding="utf-8")
+    given = {}
+    monkeypatch.setattr(tasks, "_by_notebook", lambda request, name, kind, parameters, **_: given.update({name: parameters}))
+    tasks.plan(request_for(str(path), rows=asked))
+    assert given["figure5"] == given["figure6"] == ({"row": shown} if shown else {}) and given["figure4"] == {}
 
 
 def test_places_are_the_same_for_notebooks_that_run_in_another_folder(tiny_profile, tmp_path, monkeypatch):

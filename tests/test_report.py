@@ -185,7 +185,7 @@ def test_the_worst_pictures_stand_below_figure_6_with_a_title_and_an_alternative
         path.write_bytes(PNG)
     write_report(profile)
     page = (places / "results" / "tiny" / "report.html").read_text(encoding="utf-8")
-    assert '<img alt="The pictures on which the Mumford-Shah row has its lowest IoU' in page
+    assert '<img alt="The pictures on which the row of Figure 6 has its lowest IoU' in page
 
 
 def test_table_1_as_a_picture_stands_above_the_table_as_soon_as_it_is_drawn(filled, profile, places):

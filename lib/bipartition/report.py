@@ -28,11 +28,11 @@ FIGURES = {
         "Figure 4",
         "The six experiments side by side: picture I, mask 1 − φ, foreground (1 − φ) ⊙ I, background φ ⊙ I.",
     ),
-    "figure5": ("Figure 5", "The Mumford-Shah row on more pictures: I, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
-    "figure6": ("Figure 6", "The Mumford-Shah row beside the truth: I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
+    "figure5": ("Figure 5", "One row on more pictures: I, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
+    "figure6": ("Figure 6", "One row beside the truth: I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I."),
     "figure6_worst": (
         "Figure 6, the worst",
-        "The pictures on which the Mumford-Shah row has its lowest IoU, the worst first: "
+        "The pictures on which the row of Figure 6 has its lowest IoU, the worst first: "
         "I, truth, 1 − φ, (1 − φ) ⊙ I, φ ⊙ I.",
     ),
 }
