@@ -103,17 +103,30 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
     ValueError
         If the run was trained at another size than that of the pictures, or its file does not fit today's networks.
     """
+    from bipartition.prediction import predict
+
+    size, learner = restored_learner(folder)
+    if size != images.shape[-1]:
+        raise ValueError(f"{folder} was trained at {size} pixels, the pictures have {images.shape[-1]}; prepare them at its "
+                         "size, or train it anew")
+    return predict(learner, images, learner.accelerator)
+
+
+def restored_learner(folder: Path) -> tuple[int, Any]:
+    """Side of the pictures that a finished run was trained on, and its `bipartition.learners.Learner` with the trained network.
+
+    Raises
+    ------
+    ValueError
+        If its file does not fit today's networks.
+    """
     from bipartition.devices import accelerator_for_this_machine
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier, belongs_to_a_judge, saved_network
-    from bipartition.prediction import predict
 
     recorded = files.read_json(folder / "config.json")["configuration"]
     known = DEFAULTS.keys() | NAMED
     configuration = Configuration(**{name: value for name, value in recorded.items() if name in known} | {"weights": "none"})
-    if configuration.size != images.shape[-1]:
-        raise ValueError(f"{folder} was trained at {configuration.size} pixels, the pictures have {images.shape[-1]}; prepare "
-                         "them at its size, or train it anew")
     state, accelerator = saved_network(folder / "model.safetensors"), accelerator_for_this_machine()
     # an auto-encoder has no classifier, and any number of classes will do
     classes = next((len(weight) for name, weight in state.items() if name.endswith("body.fc.weight")), 1)
@@ -124,4 +137,4 @@ def predicted_masks(folder: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
                          "names differ; train it anew")
     learner.network.load_state_dict(state, strict=False)
     learner.network.to(accelerator.device)
-    return predict(learner, images, accelerator)
+    return configuration.size, learner

@@ -1,0 +1,120 @@
+"""Where do the energies of finished runs pull their masks, and how strongly?  Prints Markdown.
+
+    python benchmarks/pull.py [--profile laptop] [--trials]
+
+The fidelity of (7) and (10) pulls a pixel towards the foreground by ``(I - B)^2 - (I - F)^2``, its derivative with respect to
+phi: F and B are the regions' two colours in (7), the smooth pictures of Figure 2 in (10).  Where F and B are equal the energy
+has no say, and where they differ it may as well pull away from the object.  For each run, means over the pictures that it
+was measured on:
+
+- *F and B*: of ``|F - B|``, colours in [0, 1].
+- *pull*: of its absolute value, alpha left out.
+- *to the object*: of the pull's mean over the object less that over the background; negative is the wrong way.
+- *at the truth*: the same if F and B were the two colours of the true regions.
+
+Looks at true masks, as no training here does.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bipartition import files, runs
+from bipartition.datasets.photographs import VOID
+from bipartition.datasets.prepare import Prepared, Split, prepare
+from bipartition.energies import region_means
+from bipartition.epochs import unit_range
+from bipartition.finished import finished_folders, restored_learner
+from bipartition.learners import Learner
+from bipartition.profiles import Profile, configuration_for, load_profile
+from bipartition.rows import ROWS
+
+COLUMNS = ("row", "seed", "other settings", "IoU", "F and B", "pull", "to the object", "at the truth")
+BATCH = 64
+
+
+def main() -> None:
+    """A line for every run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="laptop", help="a name in profiles/, or the path of a .yaml file")
+    parser.add_argument("--trials", action="store_true", help="those of `python -m bipartition.trials`, not the profile's runs")
+    options = parser.parse_args()
+    profile = load_profile(options.profile)
+    dataset = profile.sets["table1"]
+    choosing = {"evaluated": "choosing"} if options.trials and dataset == "voc2012" else {}
+    prepared = prepare(dataset, profile.size(dataset), profile.options(dataset) | choosing)
+    found = _trials(dataset) if options.trials else _runs(profile, prepared)
+    if not found:
+        parser.exit(1, f"error: no run with an energy on {dataset} is finished under {runs.results_root()}\n")
+    print(f"| {' | '.join(COLUMNS)} |\n| :-- | :-: | :-- |{' --: |' * (len(COLUMNS) - 3)}")
+    for folder in found:
+        configuration = files.read_json(folder / "config.json")["configuration"]
+        changed = _changed(profile, configuration)
+        iou = files.read_json(folder / "metrics.json")["mean_iou"]
+        numbers = " | ".join(f"{value:.3f}" for value in (iou, *measured(folder, prepared.split("val"))))
+        print(f"| {configuration['row']} | {configuration['seed']} | {changed} | {numbers} |", flush=True)
+
+
+def measured(folder: Path, val: Split) -> list[float]:
+    """The last four of `COLUMNS` for a run."""
+    _, learner = restored_learner(folder)
+    learner.network.eval()
+    return torch.cat(list(_by_batch(learner, val))).nanmean(dim=0).tolist()
+
+
+@torch.no_grad()
+def _by_batch(learner: Learner, val: Split) -> Iterator[Tensor]:
+    device = learner.accelerator.device
+    for first in range(0, len(val.labels), BATCH):
+        image = unit_range(torch.from_numpy(np.array(val.images[first:first + BATCH])).to(device))
+        truth = torch.from_numpy(np.array(val.masks[first:first + BATCH]))[:, None].to(device)
+        with learner.accelerator.autocast():
+            partition = learner.network.segment(image)
+        regions = ((truth > 0) & (truth < VOID)).float(), (truth == 0).float()
+        own = partition.matrices or region_means(image, partition.background_mask)
+        forces, at_the_truth = pull(image, *own), pull(image, *_means(image, *regions))
+        numbers = (own[0] - own[1]).abs(), forces.abs(), towards(forces, *regions), towards(at_the_truth, *regions)
+        yield torch.stack([each.mean(dim=(1, 2, 3)) for each in numbers], dim=1).cpu()
+
+
+def pull(image: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
+    """``(I - B)^2 - (I - F)^2``, the mean over colours: positive towards the foreground; shape (N, 1, H, W)."""
+    return ((image - background).square() - (image - foreground).square()).mean(dim=1, keepdim=True)
+
+
+def towards(forces: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
+    """Mean over the object less mean over the background, shape (N, 1, 1, 1); not a number where a picture lacks one."""
+    at_object, around = _means(forces, inside, outside)
+    return at_object - around
+
+
+def _means(image: Tensor, *regions: Tensor) -> list[Tensor]:
+    """As `bipartition.energies.region_means`, for regions that leave pixels out; an empty one has no number."""
+    return [(image * region).sum(dim=(2, 3), keepdim=True) / region.sum(dim=(2, 3), keepdim=True) for region in regions]
+
+
+def _runs(profile: Profile, prepared: Prepared) -> list[Path]:
+    folders, _ = finished_folders(profile, prepared.name, prepared.checksum, [name for name in ROWS if ROWS[name].energy])
+    return [folder for seeds in folders.values() for folder in seeds.values()]
+
+
+def _trials(dataset: str) -> list[Path]:
+    found = sorted((runs.results_root() / "trials" / "runs").glob(f"{dataset}-*/*/seed*/metrics.json"))
+    return [path.parent for path in found if getattr(ROWS.get(path.parent.parent.name.rpartition("-")[0]), "energy", None)]
+
+
+def _changed(profile: Profile, configuration: dict[str, Any]) -> str:
+    """Settings that are other than the profile's."""
+    usual = configuration_for(profile, configuration["dataset"], configuration["row"], configuration["seed"]).decisive()
+    return ", ".join(f"{name} {configuration[name]}" for name, value in usual.items()
+                     if json.dumps(configuration.get(name)) != json.dumps(value))
+
+
+if __name__ == "__main__":
+    main()
