@@ -11,6 +11,8 @@ was measured on:
 - *pull*: of its absolute value, alpha left out.
 - *to the object*: of the pull's mean over the object less that over the background; negative is the wrong way.
 - *at the truth*: the same if F and B were the two colours of the true regions.
+- *F varies*, *B varies*: deviation of the mean colour of F, of B, from picture to picture; 0 is one colour for all.
+- *by brightness*: correlation of the mask with the picture's brightness, within a picture.
 
 Looks at true masks, as no training here does.
 """
@@ -34,8 +36,10 @@ from bipartition.finished import finished_folders, restored_learner
 from bipartition.learners import Learner
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ROWS
+from bipartition.trials import summary
 
-COLUMNS = ("row", "seed", "other settings", "IoU", "F and B", "pull", "to the object", "at the truth")
+COLUMNS = ("row", "seed", "other settings", "IoU", "F and B", "pull", "to the object", "at the truth",
+           "F varies", "B varies", "by brightness")
 BATCH = 64
 
 
@@ -56,20 +60,22 @@ def main() -> None:
     for folder in found:
         configuration = files.read_json(folder / "config.json")["configuration"]
         changed = _changed(profile, configuration)
-        iou = files.read_json(folder / "metrics.json")["mean_iou"]
-        numbers = " | ".join(f"{value:.3f}" for value in (iou, *measured(folder, prepared.split("val"))))
+        numbers = " | ".join(f"{value:.3f}" for value in (summary(folder)["iou"], *measured(folder, prepared.split("val"))))
         print(f"| {configuration['row']} | {configuration['seed']} | {changed} | {numbers} |", flush=True)
 
 
 def measured(folder: Path, val: Split) -> list[float]:
-    """The last four of `COLUMNS` for a run."""
+    """The last seven of `COLUMNS` for a run."""
     _, learner = restored_learner(folder)
     learner.network.eval()
-    return torch.cat(list(_by_batch(learner, val))).nanmean(dim=0).tolist()
+    numbers, colours = map(torch.cat, zip(*_by_batch(learner, val), strict=True))
+    *means, brightness = numbers.nanmean(dim=0).tolist()
+    return [*means, *colours.std(dim=0).mean(dim=1).tolist(), brightness]
 
 
 @torch.no_grad()
-def _by_batch(learner: Learner, val: Split) -> Iterator[Tensor]:
+def _by_batch(learner: Learner, val: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """For N pictures what is averaged, shape (N, 5), and the mean colours of F and B, shape (N, 2, 3)."""
     device = learner.accelerator.device
     for first in range(0, len(val.labels), BATCH):
         image = unit_range(torch.from_numpy(np.array(val.images[first:first + BATCH])).to(device))
@@ -79,8 +85,10 @@ def _by_batch(learner: Learner, val: Split) -> Iterator[Tensor]:
         regions = ((truth > 0) & (truth < VOID)).float(), (truth == 0).float()
         own = partition.matrices or region_means(image, partition.background_mask)
         forces, at_the_truth = pull(image, *own), pull(image, *_means(image, *regions))
-        numbers = (own[0] - own[1]).abs(), forces.abs(), towards(forces, *regions), towards(at_the_truth, *regions)
-        yield torch.stack([each.mean(dim=(1, 2, 3)) for each in numbers], dim=1).cpu()
+        numbers = ((own[0] - own[1]).abs(), forces.abs(), towards(forces, *regions), towards(at_the_truth, *regions),
+                   correlation(1 - partition.background_mask, image.mean(dim=1, keepdim=True)))
+        colours = torch.stack([each.mean(dim=(2, 3)) for each in own], dim=1)
+        yield torch.stack([each.mean(dim=(1, 2, 3)) for each in numbers], dim=1).cpu(), colours.cpu()
 
 
 def pull(image: Tensor, foreground: Tensor, background: Tensor) -> Tensor:
@@ -92,6 +100,13 @@ def towards(forces: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     """Mean over the object less mean over the background, shape (N, 1, 1, 1); not a number where a picture lacks one."""
     at_object, around = _means(forces, inside, outside)
     return at_object - around
+
+
+def correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Of two maps over their pixels, shape (N, 1, 1, 1); not a number where one is constant."""
+    one, other = (each - each.mean(dim=(2, 3), keepdim=True) for each in (one, other))
+    products = [(a * b).sum(dim=(2, 3), keepdim=True) for a, b in ((one, other), (one, one), (other, other))]
+    return products[0] / (products[1] * products[2]).sqrt()
 
 
 def _means(image: Tensor, *regions: Tensor) -> list[Tensor]:
