@@ -3,7 +3,8 @@
 ``python benchmarks/torture.py --kills 50`` (``make torture``) runs a tiny profile of its own once without disturbance; then
 it kills the same command with SIGKILL and SIGTERM in turn, at moments drawn from a seed, over preparation, training,
 evaluation, drawing and report.  After every fifth kill, or if it has ended before one, the command is left to its end, its
-results are compared byte by byte with the undisturbed ones, and all begins anew.  Exits with 1 if anything differs, is lost, or is left running.
+results are compared byte by byte with the undisturbed ones, and all begins anew.  Exits with 1 if anything differs, is lost, or
+is left running.
 """
 
 import argparse
