@@ -31,7 +31,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.width <= 0:
         parser.error(f"--width {options.width}: it must be greater than 0")
-    profile = load_profile(options.profile)
+    try:
+        profile = load_profile(options.profile)
+    except ValueError as error:
+        parser.error(str(error))
 
     def energy(image: Tensor, partition: learners.Partition) -> dict[str, Tensor]:
         mask = partition.background_mask

@@ -36,7 +36,7 @@ from bipartition.finished import finished_folders, restored_learner
 from bipartition.learners import Learner
 from bipartition.profiles import Profile, configuration_for, load_profile
 from bipartition.rows import ROWS
-from bipartition.trials import summary
+from bipartition.trials import options_of_trials, summary
 
 COLUMNS = ("row", "seed", "other settings", "IoU", "F and B", "pull", "to the object", "at the truth",
            "F varies", "B varies", "by brightness")
@@ -49,11 +49,14 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop", help="a name in profiles/, or the path of a .yaml file")
     parser.add_argument("--trials", action="store_true", help="those of `python -m bipartition.trials`, not the profile's runs")
     options = parser.parse_args()
-    profile = load_profile(options.profile)
+    try:
+        profile = load_profile(options.profile)
+    except ValueError as error:
+        parser.error(str(error))
     dataset = profile.sets["table1"]
-    choosing = {"evaluated": "choosing"} if options.trials and dataset == "voc2012" else {}
-    prepared = prepare(dataset, profile.size(dataset), profile.options(dataset) | choosing)
-    found = _trials(dataset) if options.trials else _runs(profile, prepared)
+    told = options_of_trials(profile, dataset) if options.trials else profile.options(dataset)
+    prepared = prepare(dataset, profile.size(dataset), told)
+    found = _trials(prepared) if options.trials else _runs(profile, prepared)
     if not found:
         parser.exit(1, f"error: no run with an energy on {dataset} is finished under {runs.results_root()}\n")
     print(f"| {' | '.join(COLUMNS)} |\n| :-- | :-: | :-- |{' --: |' * (len(COLUMNS) - 3)}")
@@ -119,9 +122,13 @@ def _runs(profile: Profile, prepared: Prepared) -> list[Path]:
     return [folder for seeds in folders.values() for folder in seeds.values()]
 
 
-def _trials(dataset: str) -> list[Path]:
-    found = sorted((runs.results_root() / "trials" / "runs").glob(f"{dataset}-*/*/seed*/metrics.json"))
-    return [path.parent for path in found if getattr(ROWS.get(path.parent.parent.name.rpartition("-")[0]), "energy", None)]
+def _trials(prepared: Prepared) -> list[Path]:
+    """Those with an energy, trained at the size of the pictures."""
+    folders = [path.parent for path in
+               sorted((runs.results_root() / "trials" / "runs").glob(f"{prepared.name}-*/*/seed*/metrics.json"))]
+    read = [files.read_json(folder / "config.json")["configuration"] for folder in folders]
+    return [folder for folder, configuration in zip(folders, read, strict=True)
+            if configuration["size"] == prepared.size and getattr(ROWS.get(configuration["row"]), "energy", None)]
 
 
 def _changed(profile: Profile, configuration: dict[str, Any]) -> str:

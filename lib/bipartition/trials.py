@@ -54,8 +54,7 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
     if row == WARM_UP and not configuration.warmup_epochs:
         raise ValueError(f"warmup_epochs = 0; it must be greater than 0 in a trial of {row}, which is the warm-up alone")
     warm_up = warm_up_configuration(configuration) if row == WARM_UP or configuration.warmup_epochs else None
-    options = profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
-    prepared = prepare(dataset, configuration.size, options)
+    prepared = prepare(dataset, configuration.size, options_of_trials(profile, dataset))
     shared = runs.fingerprint((warm_up or configuration).decisive() | {"seed": None})
     place = runs.results_root() / "trials" / "runs" / f"{dataset}-{shared}"
     if row == WARM_UP:
@@ -69,6 +68,11 @@ def trial(profile: Profile, dataset: str, row: str, seed: int, settings: Mapping
         if older := runs.changed_code(one, now):
             print(f"{one} was trained by other code than today's ({', '.join(older)}); delete it to train it anew", flush=True)
     return folder, summary(folder) | {"settings": changed}
+
+
+def options_of_trials(profile: Profile, dataset: str) -> dict[str, Any]:
+    """What `bipartition.datasets.open_dataset` is told for trials: ``voc2012`` with what is set apart for choosing."""
+    return profile.options(dataset) | ({"evaluated": "choosing"} if dataset == "voc2012" else {})
 
 
 def summary(folder: Path) -> dict[str, Any]:
