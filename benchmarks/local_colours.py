@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop", help="a name in profiles/, or the path of a .yaml file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.width <= 0:
+    if not options.width > 0:  # nor is nan
         parser.error(f"--width {options.width}: it must be greater than 0")
     try:
         profile = load_profile(options.profile)

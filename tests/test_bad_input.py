@@ -485,7 +485,7 @@ def without_numbers(text: str) -> str:
     A list of three names or more may be another one: whoever adds a row, a setting or a data set need not touch the page.
     """
     text = re.sub(r"NewConnectionError\(.*?(: Failed .*? refused).*?\)\)", r"NewConnectionError\1", text)
-    text = re.sub(r"[\w'-]+(, [\w'-]+){2,}|[A-Z]\w+( [A-Z]\w+){2,}", "names", text)
+    text = re.sub(r"'?[a-z][\w'-]+(, '?[a-z][\w'-]+){2,}|[A-Z][A-Z\d_]+( [A-Z][A-Z\d_]+){2,}", "names", text)
     return re.sub(r"[0-9a-f]{12,}|\d+(\.\d+)*(\+\w+)?", "#", text).replace("threads", "thread")
 
 

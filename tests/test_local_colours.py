@@ -55,5 +55,5 @@ def test_it_trains_with_them_and_finds_it_trained(root, trained, tmp_path):
     said = [subprocess.run(command, env=given, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert "variation_foreground" in said[0] and "finished already" in said[1]
     assert said[0].splitlines()[-1] == said[1].splitlines()[-1] and f"{tmp_path / 'local-colours-0.25'}" in said[0]
-    wrong = subprocess.run([*command, "--width", "0"], env=given, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2 and "--width 0.0: it must be greater than 0" in wrong.stderr
+    wrong = subprocess.run([*command, "--width", "nan"], env=given, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "--width nan: it must be greater than 0" in wrong.stderr

@@ -39,6 +39,7 @@ def test_two_steps_of_every_row_on_both_data_sets(miniatures, root, capsys):
 
     profile = load_profile(str(path))
     for dataset in ("voc2012", "dogs-vs-cats"):
+        assert len(profile.rows) >= 6
         for row in profile.rows:
             folder = runs.run_folder(profile.name, dataset, row, 0)
             config = files.read_json(folder / "config.json")

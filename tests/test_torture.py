@@ -1,7 +1,9 @@
 """Kills at random moments: a short version of ``make torture``, and that its tally notices what it is there for."""
 
 import signal
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,6 +55,23 @@ def test_kills_hit_also_where_later_runs_are_quicker_than_the_first(torture, fak
          "if not run.exists(): time.sleep(0.3)\nrun.write_text('7')")
     tally = torture.torture(tmp_path, kills=3, seed=0, options=[])
     assert tally.good and tally.kills == 3 and tally.completed < 15, str(tally)
+
+
+def test_a_run_that_kills_have_left_little_to_do_says_nothing_of_the_machine(torture, monkeypatch, tmp_path):
+    moments, first = [], {}
+
+    def kill(place, after, how, tally):
+        moments.append(after)
+        first.setdefault(place.folder, len(moments))
+        hit = first[place.folder] == len(moments)  # the second start of each round has ended before its kill
+        tally.kills += hit
+        return hit
+    monkeypatch.setattr(torture, "_kill", kill)
+    monkeypatch.setattr(torture.Place, "start", lambda place: subprocess.Popen([sys.executable, "-c", ""]))
+    monkeypatch.setattr(torture, "time", SimpleNamespace(monotonic=iter((0, 10)).__next__))
+    monkeypatch.setattr(torture, "random", SimpleNamespace(Random=lambda seed: SimpleNamespace(uniform=lambda low, high: high)))
+    assert torture.torture(tmp_path, kills=4, seed=0, options=[]).kills == 4
+    assert set(moments) == {6.0}
 
 
 def test_a_command_that_always_fails_ends_it(torture, fake, tmp_path):
