@@ -33,7 +33,7 @@ from bipartition.learners import PartitionLearner, judges_view, objective_parts
 from bipartition.measures import through_the_grid
 from bipartition.networks import Classifier, Partition, cut_pictures
 from bipartition.prediction import predict
-from bipartition.profiles import configuration_for, load_profile
+from bipartition.profiles import configuration_for, profile_or
 from bipartition.rows import ROWS, WARM_UP, table_classes
 from bipartition.training import fresh_learner
 
@@ -53,10 +53,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12, help="of the network that is shown the truth; 0 leaves it out")
     parser.add_argument("--pictures", type=int, default=256, help="at most so many for the first diagnosis")
     options = parser.parse_args()
-    try:
-        profile = load_profile(options.profile)
-    except ValueError as error:
-        parser.error(str(error))
+    profile = profile_or(parser.error, options.profile)
     dataset = profile.sets["table1"]
     configuration = configuration_for(profile, dataset, options.row, options.seed)
     folder = runs.run_folder(profile.name, dataset, options.row, options.seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bipartition import learners, runs
 from bipartition.objectives import segmentation_objective
-from bipartition.profiles import load_profile
+from bipartition.profiles import profile_or
 from bipartition.trials import trial
 
 
@@ -31,10 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.width > 0:  # nor is nan
         parser.error(f"--width {options.width}: it must be greater than 0")
-    try:
-        profile = load_profile(options.profile)
-    except ValueError as error:
-        parser.error(str(error))
+    profile = profile_or(parser.error, options.profile)
 
     def energy(image: Tensor, partition: learners.Partition) -> dict[str, Tensor]:
         mask = partition.background_mask

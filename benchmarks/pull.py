@@ -34,7 +34,7 @@ from bipartition.energies import region_means
 from bipartition.epochs import unit_range
 from bipartition.finished import finished_folders, restored_learner
 from bipartition.learners import Learner
-from bipartition.profiles import Profile, configuration_for, load_profile
+from bipartition.profiles import Profile, configuration_for, profile_or
 from bipartition.rows import ROWS
 from bipartition.trials import options_of_trials, summary
 
@@ -49,10 +49,7 @@ def main() -> None:
     parser.add_argument("--profile", default="laptop", help="a name in profiles/, or the path of a .yaml file")
     parser.add_argument("--trials", action="store_true", help="those of `python -m bipartition.trials`, not the profile's runs")
     options = parser.parse_args()
-    try:
-        profile = load_profile(options.profile)
-    except ValueError as error:
-        parser.error(str(error))
+    profile = profile_or(parser.error, options.profile)
     dataset = profile.sets["table1"]
     told = options_of_trials(profile, dataset) if options.trials else profile.options(dataset)
     prepared = prepare(dataset, profile.size(dataset), told)

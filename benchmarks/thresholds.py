@@ -15,7 +15,7 @@ import numpy as np
 
 from bipartition.evaluation import class_mean, foreground_overlap, interval, object_truth, paired_difference
 from bipartition.finished import finished_folders
-from bipartition.profiles import load_profile
+from bipartition.profiles import profile_or
 from bipartition.rows import ROWS, TABLE_ROWS, table_classes
 from bipartition.tables import scored_classes, two
 
@@ -26,10 +26,7 @@ def main() -> None:
     """One profile's table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="laptop")
-    try:
-        profile = load_profile(parser.parse_args().profile)
-    except ValueError as error:
-        parser.error(str(error))
+    profile = profile_or(parser.error, parser.parse_args().profile)
     dataset = profile.sets["table1"]
     prepared = profile.prepared(dataset)
     classes = scored_classes(dataset, prepared)

@@ -11,6 +11,7 @@ from bipartition import profiles
 from bipartition.finished import made_today
 from bipartition.profiles import configuration_for, load_profile, profile_names
 from bipartition.rows import ROWS
+from conftest import benchmark
 
 GOOD = {
     "about": "A test.",
@@ -135,6 +136,14 @@ def test_what_is_wrong_in_rows_is_not_laid_at_the_profiles_door(written, monkeyp
     monkeypatch.setattr(profiles, "ROWS", ROWS | {"casm": dataclasses.replace(ROWS["casm"], settings=settings)})
     with pytest.raises(ValueError, match=words):
         load_profile(written(training="{size: 32, lambda2: 0.1}"))
+
+
+@pytest.mark.parametrize("command", ["limits", "local_colours", "pull", "thresholds"])
+def test_a_command_refuses_an_unknown_profile_as_any_other_wrong_argument(root, command, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [command, "--profile", "dmeo", *(["--width", "1"] if command == "local_colours" else [])])
+    with benchmark(root, command) as module, pytest.raises(SystemExit, match="2"):
+        module.main()
+    assert "error: unknown profile 'dmeo'; the profiles are demo, laptop, paper, smoke" in capsys.readouterr().err
 
 
 def test_an_unknown_name_lists_the_profiles():

@@ -2,11 +2,11 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
@@ -77,6 +77,14 @@ class Profile:
         """The pictures of one data set, decoded now if they are not yet; see `bipartition.datasets.prepare.prepare`."""
         from bipartition.datasets.prepare import prepare  # a second ``make reproduce`` opens no pictures
         return prepare(dataset, self.size(dataset), self.options(dataset))
+
+
+def profile_or(refuse: Callable[[str], NoReturn], name: str) -> Profile:
+    """`load_profile` for a command line, whose parser refuses what is wrong: ``profile_or(parser.error, options.profile)``."""
+    try:
+        return load_profile(name)
+    except ValueError as error:
+        refuse(str(error))
 
 
 def profile_names() -> list[str]:
