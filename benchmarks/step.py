@@ -46,6 +46,7 @@ from bipartition.energies import chan_vese
 from bipartition.epochs import Material, train_epoch, unit_range
 from bipartition.learners import Learner, build_learner
 from bipartition.networks import Classifier
+from bipartition.objectives import segmentation_objective
 from bipartition.rows import ROWS
 
 LIMIT, USUAL = "limit", "limit, torchvision"
@@ -130,7 +131,8 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
             for channels, stride in zip(Classifier.CHANNELS, (4, 4, 8, 16, 32), strict=True)]
     features = tuple(one.to(device, memory_format=torch.channels_last).requires_grad_(True) for one in maps)
     image = torch.rand(options.batch, 3, size, size, generator=rng).to(device, memory_format=torch.channels_last)
-    phi = torch.rand(options.batch, 1, size, size, generator=rng).to(device).requires_grad_(True)
+    phi, *matrices = (torch.rand(options.batch, channels, size, size, generator=rng).to(device).requires_grad_(True)
+                      for channels in (1, 3, 3))
 
     def decoded(kind: type, outputs: Sequence[int], decode: Callable[[list], list]) -> Callable[[], None]:
         decoders = [kind(count).to(device, memory_format=torch.channels_last) for count in outputs]
@@ -162,6 +164,19 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
     def stem(body: nn.Module) -> Callable[[], None]:
         return passes(body.conv1.requires_grad_(False), image.clone().requires_grad_(True))
 
+    def pooling(order: Callable[[nn.Module], Sequence[nn.Module]]) -> Callable[[], None]:
+        body = Classifier(len(CLASSES)).body.to(device, memory_format=torch.channels_last)
+        with accelerator.autocast(), torch.no_grad():
+            x = body.conv1(image)
+        return passes(nn.Sequential(*order(body)), x.requires_grad_(True))
+
+    def smooth_energy() -> None:
+        parts = segmentation_objective(image, phi, matrices)
+        sum(part.mean() for name, part in parts.items() if name != "area").backward()
+
+    def plain_smooth_energy() -> None:
+        (plain.fidelity(image, phi, *matrices) + sum(map(plain.variation, (phi, *matrices)))).backward()
+
     def adam(body: nn.Module, **how: bool) -> Callable[[], None]:
         parameters = list(body.to(device, memory_format=torch.channels_last).parameters())
         for parameter in parameters:
@@ -170,12 +185,15 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
 
     return {
         "stem, to the pictures": (stem(Classifier(len(CLASSES)).body), stem(resnet18(num_classes=len(CLASSES)))),
+        "batch norm, pooling, ReLU": (pooling(lambda body: (body.bn1, body.maxpool, body.relu)),
+                                      pooling(lambda body: (body.bn1, body.relu, body.maxpool))),
         "layer3 and layer4": (stages(Classifier(len(CLASSES)).body), stages(resnet18(num_classes=len(CLASSES)))),
         "step of Adam": (adam(Classifier(len(CLASSES)).body, fused=True), adam(resnet18(num_classes=len(CLASSES)))),
         "one decoder": (decoded(networks.Decoder, [1], fused), decoded(plain.PlainDecoder, [1], each)),
         "three decoders": (decoded(networks.Decoder, [1, 3, 3], fused), decoded(plain.PlainDecoder, [1, 3, 3], each)),
         "energy of (7)": (lambda: chan_vese(image, phi).mean().backward(),
                           lambda: plain.fidelity(image, phi, *plain.two_colours(image, phi)).backward()),
+        "energy of (10), its three variations": (smooth_energy, plain_smooth_energy),
     }
 
 

@@ -1,5 +1,7 @@
 """Every equation of the energies: a known answer, gradcheck, symmetry, limits, and agreement with others' code."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -34,6 +36,20 @@ def halves():
     phi = torch.zeros(1, 1, 4, 4, dtype=torch.float64)
     phi[..., 2:] = 1
     return image, phi
+
+
+@pytest.fixture
+def maps(rng):
+    """A picture in float32 and phi, F and B as slices of one tensor, which is how decoders hand them out."""
+    image, *others = torch.rand(2, 10, PIXELS, PIXELS + 1, generator=rng).split([3, 1, 3, 3], dim=1)
+    return image, *others
+
+
+def gradients(plain, ours, *inputs):
+    """Of both functions for each of the inputs, where every picture has a weight of its own."""
+    inputs = [one.detach().requires_grad_() for one in inputs]
+    weights = torch.arange(1.0, 1 + len(inputs[0])) / 3
+    return [torch.autograd.grad((function(*inputs) * weights).sum(), inputs) for function in (plain, ours)]
 
 
 class TestRegionMeans:
@@ -166,7 +182,13 @@ class TestMumfordShah:
 
     def test_gradcheck(self, image, mask):
         f, b = image.flip(-1).clone().requires_grad_(), image.flip(-2).clone().requires_grad_()
-        assert torch.autograd.gradcheck(mumford_shah, (image, mask.requires_grad_(), f, b))
+        assert torch.autograd.gradcheck(mumford_shah, (image.requires_grad_(), mask.requires_grad_(), f, b))
+
+    def test_its_gradients_are_autograds_to_the_bit(self, maps):
+        image, phi, f, b = maps
+        def plain(phi, f, b):
+            return ((1 - phi) * (image - f).square() + phi * (image - b).square()).mean(dim=(1, 2, 3))
+        assert all(map(torch.equal, *gradients(plain, functools.partial(mumford_shah, image), phi, f, b)))
 
     def test_a_matrix_of_another_shape_is_named(self, image, mask):
         with pytest.raises(ValueError, match="background_matrix has shape"):
@@ -211,3 +233,9 @@ class TestTotalVariation:
 
     def test_gradcheck(self, mask):
         assert torch.autograd.gradcheck(total_variation, mask.requires_grad_())
+
+    def test_its_gradient_is_autograds_to_the_bit(self, maps):
+        def plain(u):
+            down, right = u[:, :, 1:] - u[:, :, :-1], u[:, :, :, 1:] - u[:, :, :, :-1]
+            return (down.abs().sum(dim=(1, 2, 3)) + right.abs().sum(dim=(1, 2, 3))) / u.shape[1:].numel()
+        assert all(torch.equal(*found) for u in maps for found in zip(*gradients(plain, total_variation, u), strict=True))
