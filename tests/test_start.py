@@ -12,6 +12,11 @@ def test_a_process_that_ends_is_not_searched_for_cycles():
     assert left_out > 1000 > searched
 
 
+def test_who_builds_no_classifier_does_not_wait_for_torchvision_and_the_compiler_that_it_brings():
+    code = "import sys, bipartition.training, bipartition.lessons; print({'torchvision', 'torch._dynamo'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
 def test_the_lesson_that_is_timed_ends_with_its_first_cell_after_the_imports(root):
     lesson = runpy.run_path(str(root / "benchmarks" / "start.py"))["_lesson"]()
     code = [cell for cell in lesson.cells if cell.cell_type == "code"]

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from bipartition.convolutions import PatchConvolution, StemConvolution, TapConvolution
 
@@ -64,6 +63,8 @@ class Classifier(nn.Module):
     """Channels of the five feature maps: after the stem's pooling and after layer1-4, at strides 4, 4, 8, 16, 32."""
 
     def __init__(self, classes: int, weights: Path | None = None) -> None:
+        from torchvision.models import resnet18  # not above: it brings PyTorch's compiler, a second for who builds none
+
         super().__init__()
         self.body = resnet18()
         if weights is not None:
