@@ -22,9 +22,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from bipartition.profiles import Profile
 
 USUAL = {"photographs": 256, "size": 64, "classes": 6}
 GROWTH = {"photographs": (500, 1000, 2000, 3000), "size": (64, 96, 128, 224), "classes": (2, 6, 20)}
@@ -56,7 +59,9 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.operations:
-        _count_operations(options.operations)
+        from bipartition.profiles import profile_or  # not above: what is measured begins before the library
+
+        _count_operations(profile_or(parser.error, options.operations))
         return
     if options.one:
         print(json.dumps(_measured(options.row, **json.loads(options.one))))
@@ -131,7 +136,7 @@ def _measured(row: str, photographs: int, size: int, classes: int, batch_size: i
         return Epoch(time.perf_counter() - began, _largest(), before, _pages() - pages)
 
 
-def _count_operations(name: str) -> None:
+def _count_operations(profile: "Profile") -> None:
     """Print what a step of the warm-up and of every row of a profile computes and moves, for each picture; no judge's turns.
 
     On a card that does what its data sheet says, each call takes the longer of its sums and of its bytes, read once and
@@ -150,7 +155,7 @@ def _count_operations(name: str) -> None:
     from bipartition.epochs import unit_range
     from bipartition.learners import build_learner
     from bipartition.networks import Classifier
-    from bipartition.profiles import configuration_for, load_profile
+    from bipartition.profiles import configuration_for
 
     class Counted(TorchDispatchMode):
         """Operations and bytes of each call of PyTorch's own; what CASM draws by chance comes out as its turn says."""
@@ -180,7 +185,7 @@ def _count_operations(name: str) -> None:
     PatchConvolution.PIXELS, StemConvolution.SIDE = 0, math.inf
     TapConvolution.forward = lambda layer, x: torch.nn.Conv2d.forward(layer, x).float()
     usual, F.interpolate = F.interpolate, lambda x, **how: usual(x if how["mode"] == "nearest" else x.float(), **how)
-    profile, accelerator = load_profile(name), Accelerator(cpu=True, mixed_precision="bf16")
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     configurations = [configuration_for(profile, profile.sets["table1"], row, 0) for row in profile.rows]
     for_a_picture = 0.0
     print("| row | epochs | batch | 10⁹ operations a picture | MB a picture | calls a step | µs a picture, data sheet |")

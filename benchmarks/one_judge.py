@@ -15,7 +15,7 @@ import torch
 from bipartition.evaluation import CUT
 from bipartition.figures import choose
 from bipartition.lessons import film_strip
-from bipartition.profiles import load_profile
+from bipartition.profiles import profile_or
 from bipartition.tables import two
 from bipartition.trials import trial
 
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--profile", default="demo", help="a name in profiles/, or the path of a .yaml file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    profile = load_profile(options.profile)
+    profile = profile_or(parser.error, options.profile)
     photographs = profile.prepared("cartoons").split("val")
     chosen = choose(photographs.labels, 8)
     shown = {"picture": np.array(photographs.images[chosen]) / 255, "truth": photographs.masks[chosen, None] > 0}

@@ -138,9 +138,11 @@ def test_what_is_wrong_in_rows_is_not_laid_at_the_profiles_door(written, monkeyp
         load_profile(written(training="{size: 32, lambda2: 0.1}"))
 
 
-@pytest.mark.parametrize("command", ["limits", "local_colours", "pull", "thresholds"])
-def test_a_command_refuses_an_unknown_profile_as_any_other_wrong_argument(root, command, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", [command, "--profile", "dmeo", *(["--width", "1"] if command == "local_colours" else [])])
+@pytest.mark.parametrize(("command", "words"), [
+    ("growth", "--operations dmeo"), ("limits", "--profile dmeo"), ("local_colours", "--profile dmeo --width 1"),
+    ("one_judge", "--profile dmeo --to one.png"), ("pull", "--profile dmeo"), ("thresholds", "--profile dmeo")])
+def test_a_command_refuses_an_unknown_profile_as_any_other_wrong_argument(root, command, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [command, *words.split()])
     with benchmark(root, command) as module, pytest.raises(SystemExit, match="2"):
         module.main()
     assert "error: unknown profile 'dmeo'; the profiles are demo, laptop, paper, smoke" in capsys.readouterr().err
