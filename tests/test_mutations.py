@@ -20,7 +20,7 @@ FAULTS = [
      "return _mean_within(image, background_mask), _mean_within(image, foreground_mask)", "test_energies"),
     ("energies", "for mask in (1 - background_mask, background_mask))", "for mask in (background_mask, background_mask))",
      "test_energies"),
-    ("energies", "outside.square().mul_(v)", "outside.abs().mul_(v)", "test_energies"),
+    ("energies", "outside.square() * v", "outside.abs() * v", "test_energies"),
     ("energies", "outside * (-2 * share * v)", "outside * (-2 * share * u)", "test_energies"),
     ("energies", "return (1 - background_mask).abs().mean(dim=(1, 2, 3))", "return background_mask.abs().mean(dim=(1, 2, 3))",
      "test_energies"),

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from bipartition import epochs, files, learners, networks, prediction, runs, training
+from bipartition import epochs, files, learners, prediction, runs, training
 from bipartition.configuration import Configuration
 from bipartition.datasets.prepare import Prepared, Split, prepare
 from bipartition.evaluation import evaluate
@@ -127,7 +127,7 @@ class TestTrainRow:
 
         A whole ResNet-18, its weights read from a file, goes through it in `test_paper_profile`.
         """
-        monkeypatch.setattr(networks, "resnet18", lambda: ResNet(BasicBlock, [1, 1, 1, 1]))
+        monkeypatch.setattr("torchvision.models.resnet18", lambda: ResNet(BasicBlock, [1, 1, 1, 1]))
 
     def test_a_finished_run_leaves_what_the_contract_lists(self, cartoons, tmp_path):
         folder, lines = train(tiny(), cartoons, tmp_path)

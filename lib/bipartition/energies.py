@@ -101,6 +101,7 @@ def mumford_shah(image: Tensor, background_mask: Tensor, foreground_matrix: Tens
     for name, matrix in (("foreground_matrix", foreground_matrix), ("background_matrix", background_matrix)):
         if matrix.shape != image.shape:
             raise ValueError(f"{name} has shape {tuple(matrix.shape)}; it must be that of the image, {tuple(image.shape)}")
+    # Pictures that are trained on are channels last, the maps of decoders are not: all is done in the maps' layout.
     return _Fidelity.apply(image.contiguous(), 1 - background_mask, background_mask, foreground_matrix, background_matrix)
 
 
@@ -140,8 +141,9 @@ def total_variation(u: Tensor) -> Tensor:
     return _Variation.apply(u)
 
 
-# Full-size maps are so large that what counts is how often they are read and written.  The gradients of the two functions below
-# are written down, in a third to a half of autograd's passes over memory and to the same bit: sums keep its order.
+# Full-size maps are so large that what counts is how often they are read and written.  The gradients of the two functions
+# below are written down, with fewer passes over memory than autograd needs, and can be taken once.  Their sums keep its order
+# (hence u and v = 1 - u, each with a gradient of its own): the same to the bit, if the variation of a map is its last term.
 
 
 class _Fidelity(torch.autograd.Function):
@@ -151,14 +153,14 @@ class _Fidelity(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, u: Tensor, v: Tensor, foreground_matrix: Tensor, background_matrix: Tensor) -> Tensor:
         inside, outside = image - foreground_matrix, image - background_matrix
         ctx.save_for_backward(u, v, inside, outside)
-        return (inside.square().mul_(u) + outside.square().mul_(v)).mean(dim=(1, 2, 3))
+        return (inside.square() * u + outside.square() * v).mean(dim=(1, 2, 3))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         u, v, inside, outside = ctx.saved_tensors
         share = _each_number_of(inside, gradient)
-        for_u, for_v = (rest.square().mul_(share).sum(dim=1, keepdim=True) for rest in (inside, outside))
+        for_u, for_v = ((rest.square() * share).sum(dim=1, keepdim=True) for rest in (inside, outside))
         for_matrices = inside * (-2 * share * u), outside * (-2 * share * v)
         for_image = -sum(for_matrices) if ctx.needs_input_grad[0] else None
         return for_image, for_u, for_v, *for_matrices

@@ -63,7 +63,7 @@ class Classifier(nn.Module):
     """Channels of the five feature maps: after the stem's pooling and after layer1-4, at strides 4, 4, 8, 16, 32."""
 
     def __init__(self, classes: int, weights: Path | None = None) -> None:
-        from torchvision.models import resnet18  # not above: it brings PyTorch's compiler, a second for who builds none
+        from torchvision.models import resnet18  # not above: it brings PyTorch's compiler, a second for who only looks
 
         super().__init__()
         self.body = resnet18()
