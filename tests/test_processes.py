@@ -13,7 +13,7 @@ from bipartition import files
 from bipartition.configuration import Configuration
 
 HEAD = '''
-import dataclasses, json, sys
+import atexit, dataclasses, json, sys
 from pathlib import Path
 
 import torch
@@ -28,6 +28,7 @@ from bipartition.epochs import Material, train_epoch, unit_range
 from bipartition.learners import build_learner
 from bipartition.networks import Classifier
 
+atexit.register(lambda: print("a group is left:", torch.distributed.is_initialized(), flush=True))
 folder, configuration = Path(sys.argv[1]), Configuration(**json.loads(sys.argv[2]))
 accelerator = accelerator_for_this_machine()
 '''
@@ -58,7 +59,6 @@ accelerator.end_training()
 TRAINED = HEAD + '''
 prepared = prepare("cartoons", 32, {"train": 24, "val": 12})
 training.train_row(configuration, prepared, folder / "chan_vese" / "seed0", profile="test", report=report)
-accelerator.end_training()
 '''
 GOES_ON = TRAINED.replace("report=report", "report=lambda line: print(line, flush=True)")
 # The first process stops after an epoch of the row.
@@ -131,7 +131,21 @@ def test_another_number_of_processes_goes_on_where_the_first_were_stopped(script
     assert not files.read_json(folder / "config.json")["device"].startswith("2 x cpu")
     ended = launched(2, script(GOES_ON), *given)
     assert ended.returncode == 0 and spoken(ended) == [("chan_vese", "3")], ended.stderr
+    assert ended.stdout.count("a group is left: False") == 2
     assert len((folder / "history.csv").read_text().splitlines()) == 4 and (folder / "metrics.json").is_file()
+
+
+def test_nothing_that_is_loaded_later_holds_on_to_a_group_that_has_ended():
+    code = """
+import sys
+from bipartition import devices
+from bipartition.networks import Classifier
+devices.torch.distributed.init_process_group("gloo", store=devices.torch.distributed.HashStore(), rank=0, world_size=1)
+group = devices.torch.distributed.group.WORLD
+Classifier(2)
+devices.torch.distributed.destroy_process_group()
+print(sys.getrefcount(group))"""  # the name and the call are two
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "2"
 
 
 def spoken(ended):

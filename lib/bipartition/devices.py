@@ -4,13 +4,14 @@ Each process of ``accelerate launch`` takes its share of every mini-batch; gradi
 parameters at every step.  All draw what one process would draw for the whole mini-batch, and keep their share.
 """
 
+import atexit
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import torch
-import torch.distributed
+import torch.distributed.nn.functional  # before there is a group: loaded after, its functions hold on to it past its end
 from accelerate import Accelerator
 from accelerate.state import is_initialized
 from accelerate.utils import InitProcessGroupKwargs
@@ -54,8 +55,16 @@ def accelerator_for_this_machine() -> Accelerator:
     # makers' GPUs, on which nothing here was ever tried, without being asked.
     together = launched() > 1
     on_cpus = asked == "cpu" or (not cuda and (together or not asked))
+    if together:
+        atexit.register(_end_group)
     return Accelerator(mixed_precision="bf16" if bf16 else "no", cpu=on_cpus,
                        kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)] if together else None)
+
+
+def _end_group() -> None:
+    """End the processes' group while its threads can be waited for: one that still runs later aborts the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def keep_freed_memory() -> None:

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-import torchvision  # noqa: F401  # before processes form a group: loaded after, one run of ten was aborted as it ended
 from accelerate import Accelerator
 from torch import Generator, Tensor, nn
 
