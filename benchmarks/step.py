@@ -164,11 +164,11 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
     def stem(body: nn.Module) -> Callable[[], None]:
         return passes(body.conv1.requires_grad_(False), image.clone().requires_grad_(True))
 
-    def pooling(order: Callable[[nn.Module], Sequence[nn.Module]]) -> Callable[[], None]:
+    def pooling(*order: str) -> Callable[[], None]:
         body = Classifier(len(CLASSES)).body.to(device, memory_format=torch.channels_last)
         with accelerator.autocast(), torch.no_grad():
             x = body.conv1(image)
-        return passes(nn.Sequential(*order(body)), x.requires_grad_(True))
+        return passes(nn.Sequential(*map(body.get_submodule, order)), x.requires_grad_(True))
 
     def smooth_energy() -> None:
         parts = segmentation_objective(image, phi, matrices)
@@ -185,8 +185,7 @@ def _parts(options: argparse.Namespace, accelerator: Accelerator) -> dict[str, t
 
     return {
         "stem, to the pictures": (stem(Classifier(len(CLASSES)).body), stem(resnet18(num_classes=len(CLASSES)))),
-        "batch norm, pooling, ReLU": (pooling(lambda body: (body.bn1, body.maxpool, body.relu)),
-                                      pooling(lambda body: (body.bn1, body.relu, body.maxpool))),
+        "batch norm, pooling, ReLU": (pooling("bn1", "maxpool", "relu"), pooling("bn1", "relu", "maxpool")),
         "layer3 and layer4": (stages(Classifier(len(CLASSES)).body), stages(resnet18(num_classes=len(CLASSES)))),
         "step of Adam": (adam(Classifier(len(CLASSES)).body, fused=True), adam(resnet18(num_classes=len(CLASSES)))),
         "one decoder": (decoded(networks.Decoder, [1], fused), decoded(plain.PlainDecoder, [1], each)),
