@@ -4,7 +4,9 @@ import csv
 import functools
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -22,21 +24,23 @@ SHOWN = ("casm", "classification_only", "chan_vese", "mumford_shah", "chan_vese_
 """Lines of the published tables that README shows, where they are there."""
 
 
-def short_table(folder: Path) -> str:
-    """What README shows of a published result: the last column of Table 1 and three more measures."""
+def short_table(folder: Path, elsewhere: Mapping[str, Path] = MappingProxyType({})) -> str:
+    """What README shows of a published result: the last column of Table 1, that of other results, and three more measures."""
     with open(folder / "table1.csv", newline="", encoding="utf-8") as stream:
         paper = {line["row"]: line["paper_iou"] for line in csv.DictReader(stream) if line["class"] == "mean"}
     measured, of_table1 = page_table(folder / "measures.md"), page_table(folder / "table1.md")
-    lines = ["| row | seeds | IoU [95 %] | the paper's | average precision | boundary F | grey pixels |",
-             "| :-- | --: | :-: | :-: | :-: | :-: | :-: |"]
+    others = [page_table(other / "measures.md") for other in elsewhere.values()]
+    head = ["row", "seeds", "IoU [95 %]", *elsewhere, "the paper's", "average precision", "boundary F", "grey pixels"]
+    lines = [head, [":--", "--:", *[":-:"] * len(head[2:])]]
     for name in SHOWN:
-        if (one := measured.get(line_title(name))) is not None:
+        title = line_title(name)
+        if (one := measured.get(title)) is not None:
             iou, ends = one["IoU"].split("<br>")
-            theirs = two(float(paper[name])) if paper.get(name) else "–"
-            others = " | ".join(one[measure].split("<br>")[0] for measure in ("average precision", "boundary F", "grey"))
-            seeds = of_table1[line_title(name)]["seeds"]  # with how many of them collapsed
-            lines.append(f"| {line_title(name)} | {seeds} | **{iou}** {ends} | {theirs} | {others} |")
-    return "\n".join(lines)
+            there = [page[title]["IoU"].replace("<br>", " ") if title in page else "–" for page in others]
+            lines.append([title, of_table1[title]["seeds"],  # with how many of them collapsed
+                          f"**{iou}** {ends}", *there, two(float(paper[name])) if paper.get(name) else "–",
+                          *(one[measure].split("<br>")[0] for measure in ("average precision", "boundary F", "grey"))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def page_table(path: Path) -> dict[str, dict[str, str]]:
@@ -242,7 +246,8 @@ def test_it_starts_with_two_commands(readme):
 @functools.cache
 def tables(published: Path) -> dict[str, list[str]]:
     """Of each page, in its order."""
-    return {"README.md": [short_table(published / "demo"), short_table(published / "voc-animals"), claims_table(published)],
+    photographs = short_table(published / "voc-animals", {"at 224 pixels, 3 seeds": published / "voc-animals" / "paper-size"})
+    return {"README.md": [short_table(published / "demo"), photographs, claims_table(published)],
             DISCUSSION: [settings_table(published), one_judge_table(published), sizes_table(published)]}
 
 
