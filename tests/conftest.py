@@ -114,10 +114,12 @@ def torture(root):
 
 @contextlib.contextmanager
 def benchmark(root, name):
-    """A module of ``benchmarks/``."""
+    """A module of ``benchmarks/``, which finds those beside it as a command does."""
+    sys.path.insert(0, str(root / "benchmarks"))
     spec = importlib.util.spec_from_file_location(name, root / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
     yield module
     del sys.modules[name]
+    sys.path.remove(str(root / "benchmarks"))

@@ -140,7 +140,8 @@ def test_what_is_wrong_in_rows_is_not_laid_at_the_profiles_door(written, monkeyp
 
 @pytest.mark.parametrize(("command", "words"), [
     ("growth", "--operations dmeo"), ("limits", "--profile dmeo"), ("local_colours", "--profile dmeo --width 1"),
-    ("one_judge", "--profile dmeo --to one.png"), ("pull", "--profile dmeo"), ("thresholds", "--profile dmeo")])
+    ("one_judge", "--profile dmeo --to one.png"), ("pull", "--profile dmeo"), ("thresholds", "--profile dmeo"),
+    ("which_mask", "--profile dmeo")])
 def test_a_command_refuses_an_unknown_profile_as_any_other_wrong_argument(root, command, words, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [command, *words.split()])
     with benchmark(root, command) as module, pytest.raises(SystemExit, match="2"):
