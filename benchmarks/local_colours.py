@@ -90,7 +90,6 @@ def local_colours(image: Tensor, background_mask: Tensor, width: float) -> tuple
                  for region in (1 - background_mask, background_mask))
 
 
-
 @torch.no_grad()
 def minimisers(image: Tensor, background_mask: Tensor, stiffness: float) -> tuple[Tensor, Tensor]:
     """F and B of (10) for a mask that is given: a convex problem for each, `smoothest`.

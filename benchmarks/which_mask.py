@@ -9,7 +9,8 @@ which are the same in both, are left out.  For each kind of mask, over the pictu
 - how many times the truth's energy it has, of the means over the pictures;
 - the share of the pictures in which the truth has less.
 
-An energy that always prefers the truth to some kind of mask has 1.00 there, one that cannot tell 0.50.  Nothing is trained.
+An energy that always prefers the truth to some kind of mask has 1.00 there, one that cannot tell 0.50.  Empty and full masks
+are left out (n are not): any cut has less energy than none.  Nothing is trained.
 """
 
 import argparse
@@ -54,16 +55,18 @@ def main() -> None:
     chosen = there[np.unique(np.linspace(0, len(there) - 1, min(options.pictures, len(there))).astype(int))]
     images, truth = np.array(val.images[chosen]), torch.from_numpy(objects[chosen])[:, None].float()
     energies = {"(7)": chan_vese} | {f"(10), {stiffness:g}": least_of(stiffness) for stiffness in options.stiffness}
-    print(f"| {len(chosen)} pictures of {dataset}, {images.shape[-1]} pixels | IoU | {' | '.join(energies)} |")
-    print(f"| :-- | --: |{' :-: |' * len(energies)}")
+    print(f"| {len(chosen)} pictures of {dataset}, {images.shape[-1]} pixels | n | IoU | {' | '.join(energies)} |")
+    print(f"| :-- | --: | --: |{' :-: |' * len(energies)}")
     of_truth: list[Tensor] = []
     for name, mask in masks(images, truth).items():
+        halves = (mask.amin(dim=(1, 2, 3)) == 0) & (mask.amax(dim=(1, 2, 3)) == 1)
         found = [energy_of(energy, images, mask) for energy in energies.values()]
         of_truth = of_truth or found
-        cells = [f"{own.mean() / least.mean():.2f}, {preferred(least, own):.2f}" if name != "the truth" else f"{own.mean():.4f}"
-                 for least, own in zip(of_truth, found, strict=True)]
-        overlap = ((mask * truth).sum(dim=(1, 2, 3)) / (mask + truth).clamp_max(1).sum(dim=(1, 2, 3))).mean()
-        print(f"| {name} | {overlap:.2f} | {' | '.join(cells)} |", flush=True)
+        pairs = [(least[halves], own[halves]) for least, own in zip(of_truth, found, strict=True)]
+        cells = [f"{own.mean():.4f}" if found is of_truth else f"{own.mean() / least.mean():.2f}, {preferred(least, own):.2f}"
+                 for least, own in pairs]
+        overlap = ((mask * truth).sum(dim=(1, 2, 3)) / (mask + truth).clamp_max(1).sum(dim=(1, 2, 3)))[halves].mean()
+        print(f"| {name} | {halves.sum()} | {overlap:.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def masks(images: np.ndarray, truth: Tensor) -> dict[str, Tensor]:

@@ -63,10 +63,10 @@ def test_it_prints_a_table_and_refuses_what_it_cannot_do(root, trained):
     given, few = os.environ | environment, ["--stiffness", "1", "--pictures", "4"]
     ended = subprocess.run([*command, *few], env=given, capture_output=True, text=True, check=True)
     head, _, first, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in ended.stdout.splitlines()[-11:]]
-    assert head[0].startswith("4 pictures of cartoons") and head[2:] == ["(7)", "(10), 1"]
-    assert first[:2] == ["the truth", "1.00"] and len(lines) == 8
-    for _, overlap, *cells in lines:
-        assert 0 <= float(overlap) < 1
+    assert head[0].startswith("4 pictures of cartoons") and head[3:] == ["(7)", "(10), 1"]
+    assert first[:3] == ["the truth", "4", "1.00"] and len(lines) == 8
+    for _, count, overlap, *cells in lines:
+        assert 0 <= float(overlap) < 1 <= int(count) <= 4
         assert all(0 < float(times) < 50 and 0 <= float(share) <= 1 for times, share in (cell.split(", ") for cell in cells))
     for how, why in (("--stiffness 1 nan", "--stiffness nan: it must be a finite number greater than 0"),
                      ("--pictures 1", "--pictures 1: it must be 2 or more")):
