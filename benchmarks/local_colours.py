@@ -144,27 +144,23 @@ def _solved(image: Tensor, region: Tensor, stiffness: float, rounds: int) -> tup
         half = F.avg_pool2d(region * image, 2) / share.clamp_min(1e-6)
         u, weights = _solved(half, share, stiffness / 2, ROUNDS_ON_HALVES)
         u = F.interpolate(u, size=(side, side), mode="bilinear")
-        weights = [2 * F.interpolate(weight, size=_difference(u, axis).shape[2:], mode="bilinear")
-                   for weight, axis in zip(weights, (2, 3), strict=True)]
+        weights = [2 * F.interpolate(weight, size=torch.diff(u, dim=axis).shape[2:], mode="bilinear")
+                   for axis, weight in zip((2, 3), weights, strict=True)]
     else:
         u = region_means(image, 1 - region)[0].expand_as(image)
-        weights = [torch.zeros_like(_difference(u, axis)) for axis in (2, 3)]
+        weights = [torch.zeros_like(torch.diff(u, dim=axis)) for axis in (2, 3)]
     step = PRIMAL_STEP / (math.sqrt(8) * stiffness)  # times the other it must not exceed 1/8, the differences' squared norm
     pull = 2 * step * region
     shown, ahead = pull * image, u
     for _ in range(rounds):
         before, u = u, u.clone()
         for axis, weight in zip((2, 3), weights, strict=True):
-            weight.add_(_difference(ahead, axis), alpha=1 / (8 * step)).clamp_(-stiffness, stiffness)
+            weight.add_(torch.diff(ahead, dim=axis), alpha=1 / (8 * step)).clamp_(-stiffness, stiffness)
             u.narrow(axis, 0, side - 1).add_(weight, alpha=step)
             u.narrow(axis, 1, side - 1).sub_(weight, alpha=step)
         u.add_(shown).div_(1 + pull)
         ahead = 2 * u - before
     return u, weights
-
-
-def _difference(u: Tensor, axis: int) -> Tensor:
-    return u.narrow(axis, 1, u.shape[axis] - 1) - u.narrow(axis, 0, u.shape[axis] - 1)
 
 
 if __name__ == "__main__":
