@@ -101,11 +101,12 @@ def test_it_trains_with_them_and_finds_it_trained(root, trained, tmp_path):
         assert said[0].splitlines()[-1] == said[1].splitlines()[-1] and f"{tmp_path / folder}" in said[0]
 
 
-def test_what_it_refuses(root):
-    for how, why in (("--width nan", "--width nan: it must be a finite number greater than 0"),
-                     ("--stiffness inf", "--stiffness inf: it must be a finite number greater than 0"),
-                     ("", "one of the arguments --width --stiffness is required"),
-                     ("--width 1 --stiffness 1", "not allowed with")):
-        wrong = subprocess.run([sys.executable, root / "benchmarks" / "local_colours.py", *how.split()], capture_output=True,
-                               text=True, check=False)
-        assert wrong.returncode == 2 and why in wrong.stderr
+@pytest.mark.parametrize(("how", "why"), [
+    ("--width nan", "--width nan: it must be a finite number greater than 0"),
+    ("--stiffness inf", "--stiffness inf: it must be a finite number greater than 0"),
+    ("", "one of the arguments --width --stiffness is required"), ("--width 1 --stiffness 1", "not allowed with")])
+def test_what_it_refuses(local, how, why, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["local_colours", *how.split()])
+    with pytest.raises(SystemExit, match="2"):
+        local.main()
+    assert why in capsys.readouterr().err
