@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import Tensor
 
 from bipartition import runs
 from bipartition.baselines import centred_ellipse
@@ -91,16 +92,16 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
     configuration, device = learner.configuration, learner.accelerator.device
     judge.eval()
     split = prepared.split("val")
-    chosen = np.unique(np.linspace(0, len(split.labels) - 1, min(pictures, len(split.labels))).astype(int))
+    chosen = spread(len(split.labels), pictures)
     objects, void = object_truth(split.masks[chosen])
-    reach = 2 * round(STEP * configuration.size / 112) + 1
     truth = torch.from_numpy(objects)[:, None].float()
+    grown, shrunk = grown_and_shrunk(truth)
     candidates = {
         "learnt": torch.from_numpy(masks[chosen])[:, None] / 255,
         "the truth": truth,
         "the truth on the decoder's grid": torch.from_numpy(through_the_grid(objects))[:, None] / 255,
-        "the truth, grown": F.max_pool2d(truth, reach, 1, reach // 2),
-        "the truth, shrunk": -F.max_pool2d(-truth, reach, 1, reach // 2),
+        "the truth, grown": grown,
+        "the truth, shrunk": shrunk,
         "centred ellipse": torch.from_numpy(centred_ellipse(np.array(split.images[chosen])))[:, None] / 255,
         "the whole picture": torch.ones_like(truth),
     }
@@ -127,6 +128,22 @@ def objective_table(learner: PartitionLearner, judge: Classifier, prepared: Prep
         iou = np.nanmean(np.where(union, overlap / np.maximum(union, 1), np.nan))
         lines.append(f"| {name} | {iou:.2f} | " + " | ".join(f"{value:.2f}" for value in sums.values()) + " |")
     return "\n".join(lines)
+
+
+def spread(count: int, most: int) -> np.ndarray:
+    """Of so many pictures at most that many, from the first to the last at even distances."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))
+
+
+def steps(side: int) -> int:
+    """`STEP` for pictures of that side, in pixels."""
+    return round(STEP * side / 112)
+
+
+def grown_and_shrunk(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks, shape (N, 1, S, S), with `steps` pixels more and fewer on each side."""
+    step = steps(truth.shape[-1])
+    return F.max_pool2d(truth, 2 * step + 1, 1, step), -F.max_pool2d(-truth, 2 * step + 1, 1, step)
 
 
 def ceiling_lines(configuration: Configuration, prepared: Prepared, start: Path, epochs: int) -> Iterator[str]:

@@ -20,6 +20,7 @@ import argparse
 import math
 import os
 from collections.abc import Callable
+from typing import NoReturn
 
 import torch
 import torch.nn.functional as F
@@ -52,8 +53,7 @@ def main() -> None:
     name, folder, compute = (("width", "local-colours", local_colours) if options.stiffness is None else
                              ("stiffness", "minimisers", minimisers))
     value = getattr(options, name)
-    if not 0 < value < float("inf"):  # nor is nan
-        parser.error(f"--{name} {value}: it must be a finite number greater than 0")
+    require_positive(parser.error, name, value)
     profile = profile_or(parser.error, options.profile)
 
     def energy(image: Tensor, partition: learners.Partition) -> dict[str, Tensor]:
@@ -65,6 +65,12 @@ def main() -> None:
     place, result = trial(profile, profile.sets["table1"], "chan_vese", options.seed, {})
     print("  ".join([f"{name} {value:g}  seed {options.seed}", *(f"{key} {number}" for key, number in result.items()),
                      str(place)]))
+
+
+def require_positive(refuse: Callable[[str], NoReturn], name: str, value: float) -> None:
+    """Tell `refuse` of an option's value that is no finite number greater than 0."""
+    if not 0 < value < math.inf:  # nor is nan
+        refuse(f"--{name} {value}: it must be a finite number greater than 0")
 
 
 @torch.no_grad()

@@ -18,20 +18,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bipartition.baselines import centred_ellipse, grabcut, two_means
 from bipartition.datasets.prepare import prepare
 from bipartition.energies import chan_vese, mumford_shah, total_variation
 from bipartition.epochs import unit_range
-from bipartition.evaluation import object_truth
+from bipartition.evaluation import foreground_overlap, object_truth
 from bipartition.profiles import profile_or
 from bipartition.trials import options_of_trials
-from local_colours import minimisers
+from limits import grown_and_shrunk, spread, steps
+from local_colours import minimisers, require_positive
 
-REACH = 28
-"""Parts of a picture's side: by one the truth is grown and shrunk, by two it is moved along either axis."""
 BATCH = 32
 
 
@@ -43,8 +41,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=320, help="at most so many, two or more")
     options = parser.parse_args()
     for stiffness in options.stiffness:
-        if not 0 < stiffness < float("inf"):  # nor is nan
-            parser.error(f"--stiffness {stiffness}: it must be a finite number greater than 0")
+        require_positive(parser.error, "stiffness", stiffness)
     if options.pictures < 2:
         parser.error(f"--pictures {options.pictures}: it must be 2 or more, so that there is another picture's mask")
     profile = profile_or(parser.error, options.profile)
@@ -52,7 +49,7 @@ def main() -> None:
     val = prepare(dataset, profile.size(dataset), options_of_trials(profile, dataset)).split("val")
     objects, _ = object_truth(val.masks)
     there = np.flatnonzero(objects.any(axis=(1, 2)))  # at this size
-    chosen = there[np.unique(np.linspace(0, len(there) - 1, min(options.pictures, len(there))).astype(int))]
+    chosen = there[spread(len(there), options.pictures)]
     images, truth = np.array(val.images[chosen]), torch.from_numpy(objects[chosen])[:, None].float()
     energies = {"(7)": chan_vese} | {f"(10), {stiffness:g}": least_of(stiffness) for stiffness in options.stiffness}
     print(f"| {len(chosen)} pictures of {dataset}, {images.shape[-1]} pixels | n | IoU | {' | '.join(energies)} |")
@@ -65,20 +62,21 @@ def main() -> None:
         pairs = [(least[halves], own[halves]) for least, own in zip(of_truth, found, strict=True)]
         cells = [f"{own.mean():.4f}" if found is of_truth else f"{own.mean() / least.mean():.2f}, {preferred(least, own):.2f}"
                  for least, own in pairs]
-        overlap = ((mask * truth).sum(dim=(1, 2, 3)) / (mask + truth).clamp_max(1).sum(dim=(1, 2, 3)))[halves].mean()
-        print(f"| {name} | {halves.sum()} | {overlap:.2f} | {' | '.join(cells)} |", flush=True)
+        overlap, union = foreground_overlap(mask[halves, 0].numpy() == 1, objects[chosen[halves.numpy()]], np.False_)
+        print(f"| {name} | {halves.sum()} | {(overlap / union).mean():.2f} | {' | '.join(cells)} |", flush=True)
 
 
 def masks(images: np.ndarray, truth: Tensor) -> dict[str, Tensor]:
     """Foregrounds to ask about, by name, the truth first: each of shape (N, 1, S, S), 0 or 1."""
-    step = max(1, round(truth.shape[-1] / REACH))
+    far = 2 * steps(truth.shape[-1])
+    grown, shrunk = grown_and_shrunk(truth)
     made = {"centred ellipse": centred_ellipse, "2-means in colour, smaller region": two_means,
             "GrabCut from a centred box": grabcut}
     return {
         "the truth": truth,
-        "the truth, grown": F.max_pool2d(truth, 2 * step + 1, 1, step),
-        "the truth, shrunk": -F.max_pool2d(-truth, 2 * step + 1, 1, step),
-        "the truth, moved": truth.roll((2 * step, 2 * step), (2, 3)),
+        "the truth, grown": grown,
+        "the truth, shrunk": shrunk,
+        "the truth, moved": truth.roll((far, far), (2, 3)),
         "the truth, mirrored": truth.flip(3),
         "another picture's": truth.roll(1, 0),
     } | {name: torch.from_numpy(baseline(images))[:, None].float() / 255 for name, baseline in made.items()}
